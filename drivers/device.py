@@ -1,0 +1,237 @@
+"""Device profiles: what a type of device offers. A `Device` is a profile at an address.
+
+A profile is a TOML file; it is the map that the driver reads by and that the simulated device serves. Its fields are
+described in docs/reference/profile.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from drivers import eu
+from drivers.source import BadInput, Document, Position, Problem, read_toml, validate
+from drivers.tags import BoolArray, FloatArray
+
+__all__ = ["Address", "AddressError", "Device", "Eu", "Identity", "Profile", "Signal", "find_profile", "load_profile", "profile_folder"]
+
+
+class Strict(BaseModel):
+    """A part of a file: unknown keys are refused, and it never changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _known_eu(text: str) -> str:
+    if not eu.known(text):
+        raise ValueError(f"eu {text!r} is not known; see drivers/eu.py for the list")
+    return text
+
+
+Eu = Annotated[str, AfterValidator(_known_eu)]
+SignalType = Literal["bool", "int16", "uint16", "int32", "uint32", "float32", "float64"]
+_MODBUS_AT = re.compile(r"(coil|discrete|input|holding):(\d+)$")
+
+
+class Signal(Strict):
+    """One value that a device offers.
+
+    `at` is ``input:12``, ``holding:3``, ``coil:0`` or ``discrete:0`` on Modbus and a node id with its namespace URI on OPC UA
+    (``nsu=urn:...;s=...``). On the wire an integer is ``(value - offset) / scale``. A writable signal is read back at the same place.
+    """
+
+    eu: Eu = ""
+    range: tuple[float, float] = (0.0, 1.0)
+    type: SignalType = "float32"
+    at: str
+    access: Literal["read", "write"] = "read"
+    safe: float = 0.0  # what the device falls back to when the heartbeat stops; writable signals only
+    scale: float = Field(default=1.0, gt=0)
+    offset: float = 0.0
+    description: str = ""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it is 0 or 1."""
+        return self.type == "bool"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Signal:
+        low, high = self.range
+        if not low < high:
+            raise ValueError(f"range: expected low < high, got [{low:g}, {high:g}]")
+        if self.access == "write" and not low <= self.safe <= high:
+            raise ValueError(f"safe: {self.safe:g} is outside the range [{low:g}, {high:g}]")
+        return self
+
+
+class Identity(Strict):
+    """A constant that tells this type of device from every other; a mismatch makes all of its values BAD."""
+
+    at: str
+    type: SignalType = "uint16"
+    value: float
+
+
+class Heartbeat(Strict):
+    """The counter that the controller writes after each good scan; the device falls to its safe state when it stops."""
+
+    signal: str
+    timeout: float = Field(default=5.0, gt=0)  # [s]
+
+
+class ModbusOptions(Strict):
+    """How a type of device wants to be talked to over Modbus."""
+
+    address_base: Literal[0, 1] = 0
+    byte_order: Literal["big", "little"] = "big"
+    word_order: Literal["big", "little"] = "big"
+    max_registers: int = Field(default=125, ge=1, le=125)
+    gap: int = Field(default=8, ge=0, le=125)  # unused registers that are cheaper to read than another request
+
+
+class Profile(Strict):
+    """A type of device. `signals` is in the order of every array of its readings."""
+
+    id: str
+    description: str
+    protocol: Literal["modbus", "opcua"]
+    identity: Identity
+    heartbeat: Heartbeat | None = None
+    modbus: ModbusOptions = ModbusOptions()
+    signals: dict[str, Signal]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        if self.heartbeat is not None:
+            signal = self.signals.get(self.heartbeat.signal)
+            if signal is None or signal.access != "write":
+                raise ValueError(f"heartbeat.signal: expected a writable signal of this profile, got {self.heartbeat.signal!r}")
+        places: dict[str, str] = {}
+        for name, signal in self.signals.items():
+            if self.protocol == "modbus" and not _MODBUS_AT.match(signal.at):
+                raise ValueError(f"signals.{name}.at: expected coil|discrete|input|holding:<address>, got {signal.at!r}")
+            if self.protocol == "opcua" and not signal.at.startswith("nsu="):
+                raise ValueError(f"signals.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {signal.at!r}")
+            if signal.at in places:
+                raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {places[signal.at]}")
+            places[signal.at] = name
+        return self
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The signals in order."""
+        return tuple(self.signals)
+
+    def place(self, signal: str) -> int:
+        """Return the index of a signal in every reading."""
+        return self.names.index(signal)
+
+    @cached_property
+    def low(self) -> FloatArray:
+        """Lower ends of the ranges [eu of each], shape (n,)."""
+        return np.array([signal.range[0] for signal in self.signals.values()])
+
+    @cached_property
+    def high(self) -> FloatArray:
+        """Upper ends of the ranges [eu of each], shape (n,)."""
+        return np.array([signal.range[1] for signal in self.signals.values()])
+
+    @cached_property
+    def writable(self) -> BoolArray:
+        """Which signals can be written, shape (n,)."""
+        return np.array([signal.access == "write" for signal in self.signals.values()])
+
+    @cached_property
+    def safe(self) -> FloatArray:
+        """The device's own safe state [eu of each]; NaN for what is only read; shape (n,)."""
+        return np.array([signal.safe if signal.access == "write" else np.nan for signal in self.signals.values()])
+
+
+class AddressError(ValueError):
+    """An address that no driver understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a device is.
+
+    >>> Address.parse("modbus-tcp://127.0.0.1:5020?unit=1")
+    Address(scheme='modbus-tcp', host='127.0.0.1', port=5020, path='', unit=1, baud=19200)
+    >>> Address.parse("modbus-rtu:lines/wash?unit=2&baud=38400").path
+    'lines/wash'
+    """
+
+    scheme: Literal["modbus-tcp", "modbus-rtu", "opc.tcp"]
+    host: str = ""
+    port: int = 0
+    path: str = ""  # the serial port; relative to the data directory
+    unit: int = 1
+    baud: int = 19200
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return the address written as a URL; raise `AddressError` with what was expected."""
+        expected = "expected opc.tcp://HOST:PORT, modbus-tcp://HOST:PORT?unit=N or modbus-rtu:PATH?unit=N&baud=19200"
+        url = urlsplit(text)
+        options = dict(parse_qsl(url.query))
+        try:
+            port = url.port
+            unit, baud = int(options.pop("unit", 1)), int(options.pop("baud", 19200))
+        except ValueError:
+            raise AddressError(f"{text!r}: {expected}") from None
+        if options or not 0 <= unit <= 247 or baud <= 0:
+            raise AddressError(f"{text!r}: {expected}, with unit 0 to 247")
+        if url.scheme == "modbus-rtu" and url.path and not url.netloc:
+            return cls("modbus-rtu", path=url.path, unit=unit, baud=baud)
+        if url.scheme in ("modbus-tcp", "opc.tcp") and url.hostname and port is not None:
+            return cls(url.scheme, url.hostname, port, url.path, unit, baud)  # type: ignore[arg-type]  # narrowed above
+        raise AddressError(f"{text!r}: {expected}")
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that a profile must have to be used at this address."""
+        return "opcua" if self.scheme == "opc.tcp" else "modbus"
+
+    def __str__(self) -> str:
+        if self.scheme == "modbus-rtu":
+            return f"modbus-rtu:{self.path}?unit={self.unit}&baud={self.baud}"
+        return f"{self.scheme}://{self.host}:{self.port}{self.path}" + (f"?unit={self.unit}" if self.scheme == "modbus-tcp" else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A profile at an address."""
+
+    name: str
+    profile: Profile
+    address: Address
+
+
+def profile_folder() -> Path:
+    """Return the folder of the profiles that come with the product."""
+    return Path(__file__).parent / "profiles"
+
+
+def load_profile(path: Path) -> Profile:
+    """Read one profile; raise `BadInput` with every mistake in it."""
+    document: Document = read_toml(path)
+    return validate(document, Profile)
+
+
+def find_profile(name: str, where: Position, folders: Sequence[Path] = ()) -> Profile:
+    """Return the profile called `name` from `folders` or those that come with the product; raise `BadInput` at `where` if there is none."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        for folder in (*folders, profile_folder()):
+            if (path := folder / f"{name}.toml").is_file():
+                return load_profile(path)
+    known = sorted(path.stem for folder in (*folders, profile_folder()) for path in folder.glob("*.toml"))
+    raise BadInput([Problem(where, f"no device profile {name!r}; known: {', '.join(known)}")])

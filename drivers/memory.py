@@ -1,0 +1,78 @@
+"""An array as a device: lockstep simulation and replay. Never waits, never fails by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from drivers.device import Device
+from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
+from drivers.tags import FloatArray, Quality
+
+__all__ = ["MemoryDevice", "MemoryDriver"]
+
+
+class MemoryDevice(Protocol):
+    """What stands behind a `MemoryDriver`: a simulated plant, or a recording."""
+
+    time: float  # [s] plant time
+
+    def read(self, device: str) -> FloatArray:
+        """Return all signals of a device [eu of each], in the order of its profile, shape (n,)."""
+
+    def write(self, device: str, signal: str, value: float) -> None:
+        """Set a writable signal [its eu]; raise `ValueError` when the device refuses."""
+
+
+class MemoryDriver(Driver):
+    """A device that is an array in this process. `fail` makes it silent, as a cut cable would."""
+
+    def __init__(self, device: Device, plant: MemoryDevice, *, start: Callable[[], int] = lambda: 0) -> None:
+        super().__init__(device)
+        self._plant = plant
+        self._start = start  # ns, UTC: when plant time was 0
+        self.fail = False
+
+    async def __aenter__(self) -> MemoryDriver:
+        self.metrics.connected, self.metrics.why = True, ""
+        self.metrics.connects += 1
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.metrics.connected, self.metrics.why = False, "closed"
+
+    async def read(self) -> Reading:
+        """Return all signals, GOOD; all BAD while `fail` is set."""
+        n = len(self.device.profile.signals)
+        self._note(up=not self.fail)
+        if self.fail:
+            self.metrics.read_errors += 1
+            return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
+        self.metrics.reads += 1
+        values = self._plant.read(self.device.name)
+        when = self._start() + round(self._plant.time * 1e9)
+        return Reading(values, np.zeros(n, dtype=np.uint8), np.full(n, when, dtype=np.int64))
+
+    async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
+        """Write and read back."""
+        return [self._write(signal, value) for signal, value in changes.items()]
+
+    def _write(self, signal: str, value: float) -> WriteOutcome:
+        self.metrics.writes += 1
+        if self.fail:
+            self.metrics.write_errors += 1
+            return WriteOutcome(signal, value, np.nan, WriteResult.UNKNOWN, "the device does not answer")
+        try:
+            self._plant.write(self.device.name, signal, value)
+        except ValueError as error:
+            self.metrics.write_errors += 1
+            return WriteOutcome(signal, value, np.nan, WriteResult.REFUSED, str(error))
+        return WriteOutcome(signal, value, value, WriteResult.CONFIRMED)
+
+    def _note(self, *, up: bool) -> None:
+        if up != self.metrics.connected:
+            self.metrics.connected, self.metrics.why = up, "" if up else "the device does not answer"
+            self.metrics.connects += up
+            self.metrics.losses += not up

@@ -1,0 +1,1 @@
+"""Simulated devices: physics (pure) and the wire they are served on."""
