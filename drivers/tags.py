@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -42,7 +42,7 @@ class Tag:
     description: str = ""
 
 
-class TagTable(Sequence[Tag]):
+class TagTable:
     """An ordered list of tags with unique names; the order is that of every array beside it."""
 
     def __init__(self, tags: Iterable[Tag] = ()) -> None:
@@ -58,14 +58,14 @@ class TagTable(Sequence[Tag]):
     def __len__(self) -> int:
         return len(self._tags)
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]  # Sequence's overloads say no more than this
+    def __getitem__(self, place: int) -> Tag:
         return self._tags[place]
 
     def __iter__(self) -> Iterator[Tag]:
         return iter(self._tags)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._index or name in self._tags
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
 
     def place(self, name: str) -> int:
         """Return the index of a tag; raise `KeyError` with the nearest names."""

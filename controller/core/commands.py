@@ -50,11 +50,11 @@ class Acknowledge(_Command):
 
 
 class Tune(_Command):
-    """Take a loop to MAN or AUTO, or change its SP [eu of PV] or OUT [eu of output]; what is None stays as it is."""
+    """Take a loop to MAN or AUTO, give it back to the recipe (REMOTE), or change its SP [eu of PV] or OUT [eu of output]; what is None stays as it is."""
 
     do: Literal["tune"] = "tune"
     loop: str
-    mode: Literal["MAN", "AUTO"] | None = None
+    mode: Literal["MAN", "AUTO", "REMOTE"] | None = None
     setpoint: float | None = None
     output: float | None = None
 

@@ -1,1 +1,5 @@
-"""See docs/explanation/architecture.md."""
+"""The phases that recipes can run. Importing this package makes them known."""
+
+from controller.batch.phases import basic, laboratory, ratio, release
+
+__all__ = ["basic", "laboratory", "ratio", "release"]

@@ -1,0 +1,409 @@
+"""Run a recipe: walk its steps, obey the ISA-88 table, and say of every step why it waits.
+
+A `Procedure` is driven by the scan: `scan` once per scan, `command` for what people ask. All that it knows stands in its
+`BatchState`; generators only hold the place, and are made anew whenever a step is entered again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import controller.batch.phases  # noqa: F401  makes the phases known
+from controller.batch.phase import CATALOGUE, PhaseFailed, Steps
+from controller.batch.records import BatchState, Event, StepRecord
+from controller.core.equipment import Bench, NotGood, UnitView
+from controller.core.frame import PromptView, StepView
+from controller.core.states import AUTOMATIC, COMMANDS, FINAL, State, Verb, why_not
+from drivers.tags import Quality
+from recipes.expression import Expression
+from recipes.model import AskStep, Group, Recipe, RunStep, Step, Watch
+
+__all__ = ["Procedure"]
+
+
+@dataclass(slots=True)
+class _Entered:
+    """A step that has been entered: its generator and what it said last."""
+
+    steps: Steps
+    view: UnitView
+    says: str = ""
+    finished: bool = False
+
+
+class Procedure:
+    """One batch of one recipe on the units it has been given."""
+
+    def __init__(self, recipe: Recipe, state: BatchState, bench: Bench, context: Mapping[str, Any]) -> None:
+        self.recipe = recipe
+        self.state = state
+        self.bench = bench
+        self.context = context
+        self.events: list[Event] = []
+        self._units = {alias: UnitView(bench.plan.units[name], bench) for alias, name in state.units.items()}
+        self._entered: dict[str, _Entered] = {}
+        self._leaves = list(_leaves(recipe.procedure))
+        self._groups = {group.path: group for group in _groups(recipe.procedure)}
+        self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
+        self._whys: dict[str, str] = {}
+        for leaf in self._leaves:
+            state.steps.setdefault(leaf.path, StepRecord())
+
+    # the scope of expressions -------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Plant clock [s]."""
+        return self.bench.now
+
+    def _place(self, name: str) -> tuple[int, bool] | None:
+        """Return (place, is a loop's setpoint) of ``L1.pH`` or ``L1.pH.sp``; None if it is not a role."""
+        alias, _, role = name.partition(".")
+        view = self._units.get(alias)
+        if view is None:
+            return None
+        role, _, field = role.partition(".")
+        bound = view.unit.roles.get(role)
+        if bound is None:
+            return None
+        return (bound.loop, True) if field == "sp" else (bound.measured, False)
+
+    def value(self, name: str) -> float:
+        """Return the value of a name in an expression [its eu]; NaN while it is not known."""
+        place = self._place(name)
+        if place is not None:
+            return float(self.bench.loop_sp[place[0]] if place[1] else self.bench.values[place[0]])
+        if name in self.state.formula:
+            return self.state.formula[name]
+        return self.state.records.get(name, math.nan)
+
+    def quality(self, name: str) -> Quality:
+        """Return the quality of a name in an expression."""
+        place = self._place(name)
+        if place is not None and not place[1]:
+            return Quality(int(self.bench.quality[place[0]]))
+        return Quality.BAD if math.isnan(self.value(name)) else Quality.GOOD
+
+    def done(self, step: str) -> bool:
+        """Return whether a step, or every step of a group, is done."""
+        if step in self.state.steps:
+            return self.state.steps[step].state == "done"
+        return all(self.state.steps[leaf.path].state == "done" for leaf in _leaves(self._groups[step]))
+
+    # commands -----------------------------------------------------------------------------------------------------------
+
+    def command(self, verb: Verb, who: str, why: str) -> str:
+        """Obey one command; return why it is refused, empty if it is not."""
+        if refused := why_not(self.state.state, verb):
+            return refused
+        if verb is Verb.RESTART:
+            for leaf in self._running():
+                record = self.state.steps[leaf.path]
+                record.held, record.extended = 0.0, record.active
+                record.resume.clear()
+        self._go(COMMANDS[verb][1], why or f"{verb} by {who}", who)
+        return ""
+
+    def answer(self, prompt: str, value: bool | float | str, who: str) -> str:
+        """Take the answer to a prompt; return why it is refused, empty if it is not."""
+        leaf = next((leaf for leaf in self._leaves if leaf.path == prompt and isinstance(leaf, AskStep)), None)
+        if leaf is None or self.state.steps[prompt].state != "running":
+            return f"no prompt {prompt!r} waits for an answer"
+        if not isinstance(leaf, AskStep):
+            return f"{prompt!r} is not a prompt"
+        if leaf.kind == "number" and (isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)):
+            return f"prompt {prompt}: expected a number [{leaf.eu}], got {value!r}"
+        if leaf.kind == "confirm" and value is not True:
+            return f"prompt {prompt}: expected a confirmation; HOLD or STOP the batch if it cannot be given"
+        if leaf.kind == "text" and (not isinstance(value, str) or not value.strip()):
+            return f"prompt {prompt}: expected some text"
+        name = leaf.record or prompt
+        if isinstance(value, str):
+            self.state.texts[name] = value
+        else:
+            self.state.records[name] = float(value)
+        self.events.append(Event("prompt", prompt, leaf.text, str(value), who))
+        if leaf.pass_if is not None and leaf.pass_if.truth(self, {}) is not True:
+            self._deviate(prompt, f"{prompt}: {leaf.pass_if.explain(self, {})}: not passed")
+            return ""
+        self._end(leaf, "done")
+        return ""
+
+    # the scan -----------------------------------------------------------------------------------------------------------
+
+    def scan(self) -> None:
+        """Advance by one scan; requests go to the bench."""
+        state = self.state
+        for view in self._units.values():
+            view.issued = {}
+        if state.state in (State.RUNNING, State.PAUSING, State.PAUSED):
+            self._watch()
+        if state.state in (State.RUNNING, State.PAUSING, State.PAUSED):
+            progressed = self._walk(self.recipe.procedure, may_start=state.state is State.RUNNING)
+            if state.state is State.PAUSING and self._at_rest():
+                self._automatic("every running step has come to a point where the next would start")
+            elif state.state is State.RUNNING and progressed:
+                self._finish()
+        elif state.state in (State.HOLDING, State.HELD, State.RESTARTING):
+            self._hold()
+        elif state.state in (State.STOPPING, State.ABORTING):
+            for leaf in self._running():
+                self._end(leaf, "stopped")
+            state.ended = self.now
+            self._automatic(state.why)
+
+    def hold(self, why: str, *, deviation: bool = True) -> None:
+        """Hold the batch for a reason of its own."""
+        if self.state.state in COMMANDS[Verb.HOLD][0]:
+            if deviation:
+                self._deviate("batch", why)
+            self._go(State.HOLDING, why)
+
+    def _deviate(self, name: str, what: str) -> None:
+        self.state.deviations.append(what)
+        self.events.append(Event("deviation", name, "", what))
+
+    def _go(self, state: State, why: str, who: str = "blackmass") -> None:
+        self.events.append(Event("batch", self.state.id, self.state.state, state, who, why))
+        self.state.state, self.state.why = state, why
+        if state not in (State.RUNNING, State.PAUSING, State.PAUSED):
+            for entered in self._entered.values():
+                entered.steps.close() if hasattr(entered.steps, "close") else None
+            self._entered.clear()
+
+    def _automatic(self, why: str) -> None:
+        self._go(AUTOMATIC[self.state.state], why)
+
+    def _finish(self) -> None:
+        self.state.ended = self.now
+        released = self.state.records.get("release.released")
+        self.state.released = None if released is None else released == 1.0
+        says = {None: "the procedure has ended", True: "the lot is released", False: "the lot is not released"}[self.state.released]
+        self._automatic(says)
+
+    def _running(self) -> list[RunStep | AskStep]:
+        return [leaf for leaf in self._leaves if self.state.steps[leaf.path].state in ("running", "held")]
+
+    def _at_rest(self) -> bool:
+        """Whether nothing runs but steps that wait for others to be done, or whether the next one would have to start."""
+        return self._blocked or not self._running()
+
+    _blocked = False
+
+    def _walk(self, group: Group, *, may_start: bool) -> bool:
+        """Advance every step that may run; return whether the group is done."""
+        if group is self.recipe.procedure:
+            self._blocked = False
+        finished = True
+        for step in group.steps:
+            if not self._step(step, may_start=may_start):
+                finished = False
+                if not group.parallel:
+                    break
+        return finished
+
+    def _step(self, step: Step, *, may_start: bool) -> bool:
+        if isinstance(step, Group):
+            return self._walk(step, may_start=may_start)
+        record = self.state.steps[step.path]
+        if record.state == "done":
+            return True
+        if record.state == "idle":
+            if not may_start:
+                self._blocked = True
+                return False
+            record.state, record.started = "running", self.now
+            self.events.append(Event("step", step.path, "idle", "running", why=step.say if isinstance(step, RunStep) else step.text))
+        if self.state.state not in (State.RUNNING, State.PAUSING, State.PAUSED):
+            return False  # a step before this one has just held the batch
+        record.active += self.bench.dt
+        if isinstance(step, AskStep):
+            return record.state == "done"  # type: ignore[comparison-overlap]  # `answer` may have ended it
+        try:
+            self._run(step, record)
+        except NotGood as lost:
+            self.hold(str(lost))
+        except PhaseFailed as failed:
+            self.hold(f"{step.path}: {failed}")
+        except ValueError as refused:
+            self.hold(f"{step.path}: {refused}")
+        return record.state == "done"  # type: ignore[comparison-overlap]
+
+    def _run(self, step: RunStep, record: StepRecord) -> None:
+        entered = self._entered.get(step.path)
+        if entered is None:
+            entered = self._entered[step.path] = self._enter(step, record)
+        view = entered.view
+        view.issued = {}
+        if not entered.finished:
+            try:
+                entered.says = next(entered.steps)
+            except StopIteration:
+                entered.finished = True
+                entered.says = ""
+            record.issued = {role: (value, None if math.isinf(ramp) else ramp) for role, (value, ramp) in view.issued.items()}
+        if step.until is None:
+            if entered.finished:
+                self._end(step, "done")
+            return
+        truth = step.until.truth(self, record.memory)
+        if truth is True or entered.finished:
+            self._end(step, "done")
+        elif truth is None and (lost := self._lost(step.until)):
+            self.hold(f"{step.path} waits for '{step.until.text}', but {lost}")
+        elif step.limit is not None and record.active - record.extended > step.limit:
+            self.hold(f"{step.path} has taken {_time(record.active)}, at most {_time(step.limit)}: waits for {step.until.explain(self, record.memory)}")
+
+    def _enter(self, step: RunStep, record: StepRecord) -> _Entered:
+        kind = CATALOGUE[step.phase]
+        arguments = {name: given.value(self) if isinstance(given, Expression) else given for name, given in step.arguments.items()}
+        for name, given in arguments.items():
+            if isinstance(given, float) and not math.isfinite(given):
+                raise PhaseFailed(f"parameter {name} is not known yet; check that the step it comes from has run")
+        phase = kind(**arguments, progress=record.progress, records=self.state.records, record=step.record or step.name, context=self.context)  # type: ignore[arg-type]
+        view = UnitView(self._units[step.unit].unit, self.bench)
+        return _Entered(phase.running(view), view)
+
+    def _lost(self, condition: Expression) -> str:
+        lost = [name for name in condition.names if self._place(name) is not None and self.quality(name) is Quality.BAD]
+        return f"{', '.join(lost)} is BAD; check its device" if lost else ""
+
+    def _end(self, step: RunStep | AskStep, state: str) -> None:
+        record = self.state.steps[step.path]
+        if state == "done" and isinstance(step, RunStep) and step.record:
+            for name, value in self.state.records.items():
+                if name.startswith(f"{step.record}."):
+                    self.events.append(Event("record", name, "", f"{value:.6g}"))
+        self.events.append(Event("step", step.path, record.state, state))
+        record.state, record.ended = state, self.now  # type: ignore[assignment]
+        self._entered.pop(step.path, None)
+
+    # hold and watches ---------------------------------------------------------------------------------------------------
+
+    def _hold(self) -> None:
+        state = self.state
+        for leaf in self._running():
+            record = self.state.steps[leaf.path]
+            record.state, record.held = "held", record.held + self.bench.dt
+            if isinstance(leaf, RunStep):
+                self._keep(leaf, record)
+                if leaf.max_hold is not None and record.held > leaf.max_hold and state.state is not State.RESTARTING:
+                    self._deviate(leaf.path, f"{leaf.path} was held for {_time(record.held)}, at most {_time(leaf.max_hold)}: stopped")
+                    self._go(State.STOPPING, f"{leaf.path} may be held for at most {_time(leaf.max_hold)}")
+                    return
+        if state.state is State.HOLDING:
+            self._automatic(state.why)
+        elif state.state is State.RESTARTING and (waits := self._not_ready()) is None:
+            for leaf in self._running():
+                self.state.steps[leaf.path].state = "running"
+            self._automatic("restarted")
+        elif state.state is State.RESTARTING:
+            state.why = f"waits for {waits}"
+
+    def _keep(self, step: RunStep, record: StepRecord) -> None:
+        """Ask for what a held step keeps: loops stay, outputs go to their device's safe value, unless the recipe says otherwise."""
+        view = self._units[step.unit]
+        for role, (value, ramp) in record.issued.items():
+            wish = step.on_hold.get(role, "keep" if view.role(role).kind == "loop" else "stop")
+            if view.role(role).kind == "loop":
+                if wish != "stop":
+                    view.control(role, value if wish == "keep" else float(wish), math.inf if ramp is None else ramp)
+            else:
+                view.request(role, value if wish == "keep" else view.rest(role) if wish == "stop" else float(wish))
+
+    def _not_ready(self) -> str | None:
+        for leaf in self._running():
+            if isinstance(leaf, RunStep) and leaf.resume is not None:
+                record = self.state.steps[leaf.path]
+                if leaf.resume.truth(self, record.resume) is not True:
+                    return leaf.resume.explain(self, record.resume)
+        return None
+
+    def _watch(self) -> None:
+        for place, watch in enumerate(self.recipe.watches):
+            if watch.during is not None and not self._during(watch.during):
+                continue
+            memory = self.state.watches.setdefault(str(place), {})
+            truth = watch.condition.truth(self, memory)
+            if truth is True:
+                self._react(watch, f"{watch.say or watch.condition.text}: {watch.condition.explain(self, memory)}")
+            elif truth is None and (lost := self._lost(watch.condition)):
+                self._react(watch, f"{watch.say or watch.condition.text} cannot be judged: {lost}")
+
+    def _during(self, path: str) -> bool:
+        return any(leaf.path == path or leaf.path.startswith(f"{path}/") for leaf in self._running())
+
+    def _react(self, watch: Watch, why: str) -> None:
+        if watch.action == "hold":
+            self.hold(why)
+        elif watch.action == "stop":
+            self._deviate("watch", why)
+            self._go(State.STOPPING, why)
+        elif watch.action == "abort":
+            self._deviate("watch", why)
+            self._go(State.ABORTING, why)
+        elif why not in self.state.deviations:
+            self._deviate("watch", why)
+
+    # what people see ----------------------------------------------------------------------------------------------------
+
+    def active_units(self) -> set[str]:
+        """Return the units (of the cell) on which a step runs or is held."""
+        return {self.state.units[leaf.unit] for leaf in self._running() if leaf.unit in self.state.units}
+
+    def says(self, step: RunStep | AskStep) -> str:
+        """Return why a step waits, in one sentence with the live value."""
+        record = self.state.steps[step.path]
+        if record.state not in ("running", "held"):
+            return ""
+        if isinstance(step, AskStep):
+            return f"waits for {step.role}: {step.text}"
+        entered = self._entered.get(step.path)
+        if entered is not None and entered.says:
+            return entered.says
+        if step.until is not None:
+            limit = "" if step.limit is None else f", {_time(record.active)} of {_time(step.limit)}"
+            return f"waits for {step.until.explain(self, dict(record.memory))}{limit}"
+        return ""
+
+    def views(self) -> tuple[tuple[StepView, ...], tuple[PromptView, ...]]:
+        """Return every step and every prompt as the frame shows them."""
+        steps, prompts = list[StepView](), list[PromptView]()
+        for leaf in self._leaves:
+            record = self.state.steps[leaf.path]
+            phase = leaf.phase if isinstance(leaf, RunStep) else "ask"
+            unit = self.state.units.get(leaf.unit, leaf.unit)
+            limit = leaf.limit if isinstance(leaf, RunStep) else None
+            steps.append(StepView(leaf.path, unit, phase, record.state, self.says(leaf), record.started, record.ended, limit))
+            if isinstance(leaf, AskStep) and record.state == "running":
+                prompts.append(PromptView(leaf.path, leaf.path, leaf.text, leaf.role, leaf.kind, leaf.eu, record.started or 0.0))  # type: ignore[arg-type]
+        return tuple(steps), tuple(prompts)
+
+    @property
+    def over(self) -> bool:
+        """Whether the batch has come to an end of any kind."""
+        return self.state.state in FINAL
+
+
+def _leaves(group: Group) -> Iterator[RunStep | AskStep]:
+    for step in group.steps:
+        if isinstance(step, Group):
+            yield from _leaves(step)
+        else:
+            yield step
+
+
+def _groups(group: Group) -> Iterator[Group]:
+    yield group
+    for step in group.steps:
+        if isinstance(step, Group):
+            yield from _groups(step)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120.0:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200.0 else f"{seconds / 3600:.1f} h"

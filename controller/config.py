@@ -1,0 +1,639 @@
+"""Read a cell file and compile it into a `CellPlan`. Every mistake is named with file:line:column before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from controller.core.frame import Point
+from controller.core.plan import (
+    AlarmRows,
+    CellPlan,
+    Condition,
+    DeviceRows,
+    InterlockRows,
+    LoopRows,
+    Role,
+    SelectorRows,
+    UnitPlan,
+)
+from drivers import eu
+from drivers.device import Address, AddressError, Device, Profile, find_profile
+from drivers.image import Freshness
+from drivers.source import BadInput, Document, KeyPath, Problem, read_toml, validate
+from drivers.tags import Tag, TagTable
+from recipes.classes import UnitClass, load_classes
+
+__all__ = ["InfluxConfig", "LoadedCell", "WebConfig", "cell_path", "class_file", "load_cell"]
+
+FLOOR = 0.05  # [s] no device is polled faster
+SERVICE_POINTS = {
+    "SERVICE.SCAN_MS": ("ms", 0.0, 1e6, "Execution time of the last scan"),
+    "SERVICE.LATE_MS": ("ms", 0.0, 1e7, "Lateness of the last scan"),
+    "SERVICE.QUEUE": ("", 0.0, 1e9, "Frames waiting for the historian"),
+    "SERVICE.DROPPED": ("", 0.0, 1e12, "Frames the historian has lost since the start"),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+def _in(wanted: str) -> Callable[[str | float], float]:
+    def check(text: str | float) -> float:
+        quantity = eu.parse(text)
+        if quantity.eu == "" and wanted != "":
+            raise ValueError(f"expected a value with its eu, such as '1 {wanted}', got {text!r}")
+        value = quantity.to(wanted)
+        if value < 0:
+            raise ValueError(f"expected at least 0 {wanted}, got {text!r}")
+        return value
+
+    return check
+
+
+Seconds = Annotated[str | float, AfterValidator(_in("s"))]
+Period = Annotated[str | float, AfterValidator(_in("s"))]
+
+
+class _TagBinding(_Part):
+    signal: str
+    description: str = ""
+    range: tuple[float, float] | None = None
+    rest: float | None = None
+
+
+class _DeviceEntry(_Part):
+    profile: str
+    address: str
+    poll: Period | None = None
+    tags: dict[str, str | _TagBinding]
+
+
+class _Selector(_Part):
+    of: list[str] = Field(min_length=2)
+    agree_within: str
+    description: str = ""
+
+
+class _FeedForward(_Part):
+    of: str
+    gain: float
+
+
+class _Loop(_Part):
+    description: str = ""
+    pv: str
+    out: str
+    gain: float
+    reset: Seconds
+    beta: float = Field(default=1.0, ge=0, le=1)
+    sp_range: tuple[float, float] | None = None
+    out_range: tuple[float, float] | None = None
+    feed_forward: _FeedForward | None = None
+
+
+class _OutputRole(_Part):
+    output: str
+    feedback: str | None = None
+
+
+class _Unit(_Part):
+    unit_class: str = Field(alias="class")
+    description: str = ""
+    key: list[str] = []
+    roles: dict[str, str | _OutputRole]
+
+
+class _Interlock(_Part):
+    name: str
+    permit: str
+    hysteresis: str | None = None
+    delay: Seconds = 0.0
+    latch: bool = False
+    effects: dict[str, float] = Field(min_length=1)
+    text: str
+
+
+class _Alarm(_Part):
+    name: str
+    when: str
+    enable: str | None = Field(default=None, alias="while")
+    hysteresis: str | None = None
+    delay: Seconds = 0.0
+    priority: Literal[1, 2, 3] = 3
+    text: str
+    cause: str = ""
+    consequence: str = ""
+    action: str = ""
+
+
+class InfluxConfig(_Part):
+    """Where telemetry is streamed to."""
+
+    url: str
+    org: str
+    bucket: str
+    token_file: str | None = None
+    token_env: str = "BLACKMASS_INFLUX_TOKEN"
+
+
+class WebConfig(_Part):
+    """Where the page is served; anything but loopback needs TLS and users, which this version does not have."""
+
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+
+
+class _Head(_Part):
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    description: str = ""
+    scan: Period = 0.1
+    simulated: bool = False
+
+
+class _CellFile(_Part):
+    cell: _Head
+    devices: dict[str, _DeviceEntry] = Field(min_length=1)
+    selectors: dict[str, _Selector] = {}
+    loops: dict[str, _Loop] = {}
+    units: dict[str, _Unit] = Field(min_length=1)
+    interlocks: list[_Interlock] = []
+    alarms: list[_Alarm] = []
+    influx: InfluxConfig | None = None
+    web: WebConfig = WebConfig()
+
+
+class LoadedCell(_Part):
+    """A cell file, compiled."""
+
+    plan: CellPlan
+    classes: dict[str, UnitClass]
+    influx: InfluxConfig | None
+    web: WebConfig
+    descriptions: dict[str, str]  # of loops
+
+
+def cell_path(name: str) -> Path:
+    """Return the file of a cell given by its path, or by its name among those that come with the product."""
+    shipped = Path(__file__).parent / "cells" / f"{name}.toml"
+    return shipped if re.fullmatch(r"[A-Za-z0-9_-]+", name) and not Path(name).exists() and shipped.is_file() else Path(name)
+
+
+def class_file() -> Path:
+    """Return the file of the unit classes that come with the product."""
+    import recipes
+
+    return Path(recipes.__file__).parent / "library" / "classes.toml"
+
+
+def load_cell(path: Path, *, addresses: Mapping[str, str] | None = None, speed: float = 1.0) -> LoadedCell:
+    """Read and check a cell file; raise `BadInput` with every mistake.
+
+    `addresses` replace those of devices in the file (a simulator on free ports). `speed` is plant seconds a second: the
+    wires do not speed up with the plant, so polling periods are bounded below by ``FLOOR`` of real time.
+    """
+    document = read_toml(path)
+    file = validate(document, _CellFile)
+    return _Compiler(document, file, path, dict(addresses or {}), speed).run()
+
+
+class _Compiler:
+    """One cell file on its way to a plan. Collects problems; raises them together at the end of each stage."""
+
+    def __init__(self, document: Document, file: _CellFile, path: Path, addresses: dict[str, str], speed: float) -> None:
+        self.document, self.file, self.path, self.addresses, self.speed = document, file, path, addresses, speed
+        self.problems: list[Problem] = []
+        self.classes = load_classes(class_file())
+
+    def say(self, path: KeyPath, what: str) -> None:
+        self.problems.append(self.document.problem(path, what))
+
+    def settle(self) -> None:
+        if self.problems:
+            raise BadInput(self.problems)
+
+    def run(self) -> LoadedCell:
+        self._devices()
+        self.settle()
+        self._tables()
+        self.settle()
+        selectors = self._selectors()
+        loops = self._loops()
+        units = self._units()
+        interlocks = self._interlocks()
+        alarms = self._alarms()
+        self.settle()
+        plan = CellPlan(
+            self.file.cell.id,
+            self.file.cell.description,
+            str(self.path),
+            float(self.file.cell.scan),
+            self.file.cell.simulated,
+            self.device_rows,
+            self.image,
+            self.freshness,
+            self.inputs,
+            self.outputs,
+            self.rest,
+            self.safe,
+            self.readback,
+            self._points(loops, units),
+            selectors,
+            loops,
+            interlocks,
+            alarms,
+            units,
+            {name: self.image.place(name) for name in SERVICE_POINTS},
+        )
+        return LoadedCell(
+            plan=plan,
+            classes=self.classes,
+            influx=self.file.influx,
+            web=self.file.web,
+            descriptions={name: loop.description for name, loop in self.file.loops.items()},
+        )
+
+    # devices and tags ---------------------------------------------------------------------------------------------------
+
+    def _devices(self) -> None:
+        self.devices: dict[str, Device] = {}
+        self.bound: dict[str, tuple[str, str, _TagBinding]] = {}  # tag: device, signal, binding
+        ends: dict[str, str] = {}
+        for unknown in set(self.addresses) - set(self.file.devices):
+            self.say(("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}")
+        for name, entry in self.file.devices.items():
+            at = ("devices", name)
+            try:
+                profile = find_profile(entry.profile, self.document.at(*at, "profile"), [self.path.parent])
+            except BadInput as error:
+                self.problems += error.problems
+                continue
+            try:
+                address = Address.parse(self.addresses.get(name, entry.address))
+            except AddressError as error:
+                self.say((*at, "address"), f"address {error}")
+                continue
+            if address.protocol != profile.protocol:
+                self.say((*at, "address"), f"address {address} speaks {address.protocol}, but profile {profile.id} is {profile.protocol}")
+            if address.port and str(address) in ends:
+                self.say((*at, "address"), f"address {address} is already that of device {ends[str(address)]}")
+            ends[str(address)] = name
+            self.devices[name] = Device(name, profile, address)
+            for tag, given in entry.tags.items():
+                self._bind(name, profile, tag, given, (*at, "tags", tag))
+
+    def _bind(self, device: str, profile: Profile, tag: str, given: str | _TagBinding, at: KeyPath) -> None:
+        binding = _TagBinding(signal=given) if isinstance(given, str) else given
+        if tag in self.bound:
+            self.say(at, f"tag {tag!r} is already a signal of device {self.bound[tag][0]}; every tag has a name of its own")
+            return
+        signal = profile.signals.get(binding.signal)
+        if signal is None:
+            near = difflib.get_close_matches(binding.signal, profile.names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(profile.names)}"
+            self.say(at, f"profile {profile.id} has no signal {binding.signal!r}; {hint}")
+            return
+        if binding.range is not None and not signal.range[0] <= binding.range[0] < binding.range[1] <= signal.range[1]:
+            self.say(at, f"range {list(binding.range)} is not inside that of the device, {list(signal.range)} {signal.eu}")
+        if binding.rest is not None and not (signal.access == "write" and signal.range[0] <= binding.rest <= signal.range[1]):
+            self.say(at, f"rest {binding.rest:g}: expected a value of a writable signal in {list(signal.range)} {signal.eu}")
+        self.bound[tag] = (device, binding.signal, binding)
+
+    def _tables(self) -> None:
+        tags, link, outputs = list[Tag](), list[Tag](), list[Tag]()
+        rest, safe = list[float](), list[float]()
+        self.owner: dict[str, str] = {}
+        for tag, (device, name, binding) in self.bound.items():
+            signal = self.devices[device].profile.signals[name]
+            low, high = binding.range or signal.range
+            tags.append(Tag(tag, signal.eu, low, high, binding.description or signal.description))
+            self.owner[tag] = device
+            if signal.access == "write":
+                outputs.append(tags[-1])
+                rest.append(binding.rest if binding.rest is not None else (0.0 if low <= 0.0 <= high else signal.safe))
+                safe.append(signal.safe)
+        for name, device_ in self.devices.items():
+            link += [
+                Tag(f"{name}.UP", "", 0, 1, f"Link to {name} ({device_.profile.description})"),
+                Tag(f"{name}.RTT", "s", 0, 1e3, f"Round trip of the last read of {name}"),
+                Tag(f"{name}.LOSSES", "", 0, 1e9, f"Times the link to {name} was lost"),
+            ]
+        service = [Tag(name, *row) for name, row in SERVICE_POINTS.items()]
+        for name in self.file.selectors:
+            if name in self.bound:
+                self.say(("selectors", name), f"{name!r} is already a tag of device {self.owner[name]}")
+        self.settle()
+        self.image = TagTable([*tags, *link, *service])
+        self.outputs = TagTable(outputs)
+        self.rest, self.safe = np.array(rest), np.array(safe)
+        self.readback = self.image.places(self.outputs.names)
+        self.inputs = TagTable([*self.image, *self._selector_tags()])
+        self._link_rows(len(tags))
+
+    def _selector_tags(self) -> list[Tag]:
+        tags = []
+        for name, selector in self.file.selectors.items():
+            members = [self.image[self.image.place(tag)] for tag in selector.of if tag in self.image]
+            for place, tag in enumerate(selector.of):
+                if tag not in self.image:
+                    self.say(("selectors", name, "of", place), self._no_tag(tag))
+            if members:
+                low, high = min(member.low for member in members), max(member.high for member in members)
+                tags.append(Tag(name, members[0].eu, low, high, selector.description))
+        return tags
+
+    def _link_rows(self, measured: int) -> None:
+        uncertain = np.full(len(self.image), np.inf)
+        bad = np.full(len(self.image), np.inf)
+        self.device_rows: dict[str, DeviceRows] = {}
+        for name, device in self.devices.items():
+            entry = self.file.devices[name]
+            poll = max(float(entry.poll if entry.poll is not None else self.file.cell.scan) / self.speed, FLOOR)
+            names = {signal: tag for tag, (owner, signal, _) in self.bound.items() if owner == name}
+            places = np.array([self.image.place(names[signal]) if signal in names else -1 for signal in device.profile.names], dtype=np.intp)
+            mine = [tag for tag in self.outputs.names if self.owner[tag] == name]
+            uncertain[places[places >= 0]] = max(3 * poll, 0.3)
+            bad[places[places >= 0]] = max(10 * poll, 2.5)
+            self.device_rows[name] = DeviceRows(
+                device,
+                poll,
+                places,
+                self.outputs.places(mine),
+                tuple(self.bound[tag][1] for tag in mine),
+                self.image.place(f"{name}.UP"),
+                self.image.place(f"{name}.RTT"),
+                self.image.place(f"{name}.LOSSES"),
+            )
+        self.freshness = Freshness(uncertain, bad)
+
+    def _no_tag(self, tag: str) -> str:
+        near = difflib.get_close_matches(tag, [*self.bound, *self.file.selectors], 2)
+        return f"no tag {tag!r} in this cell" + (f"; did you mean {' or '.join(near)}?" if near else "")
+
+    def _input(self, tag: str, at: KeyPath) -> int:
+        if tag in self.inputs:
+            return self.inputs.place(tag)
+        self.say(at, self._no_tag(tag))
+        return 0
+
+    def _output(self, tag: str, at: KeyPath) -> int:
+        if tag in self.outputs:
+            return self.outputs.place(tag)
+        self.say(at, f"tag {tag!r} is only read; expected a writable one" if tag in self.inputs else self._no_tag(tag))
+        return 0
+
+    # what stands on tags ------------------------------------------------------------------------------------------------
+
+    def _selectors(self) -> SelectorRows:
+        rows = self.file.selectors
+        width = max((len(row.of) for row in rows.values()), default=1)
+        of = np.zeros((len(rows), width), dtype=np.intp)
+        member = np.zeros((len(rows), width), dtype=np.bool_)
+        agree = np.zeros(len(rows))
+        for row, (name, entry) in enumerate(rows.items()):
+            of[row] = self.inputs.place(entry.of[0])
+            for column, tag in enumerate(entry.of):
+                of[row, column], member[row, column] = self.inputs.place(tag), True
+            agree[row] = self._quantity(entry.agree_within, eu.difference(self.inputs[of[row, 0]].eu), ("selectors", name, "agree_within"))
+        return SelectorRows(of, member, agree)
+
+    def _quantity(self, text: str | float | None, wanted: str, at: KeyPath) -> float:
+        if text is None:
+            return 0.0
+        try:
+            return eu.parse(text).to(wanted)
+        except eu.EuError as error:
+            self.say(at, str(error))
+            return 0.0
+
+    def _loops(self) -> LoopRows:
+        pv, out, feed = list[int](), list[int](), list[int]()
+        columns: dict[str, list[float]] = {key: [] for key in ("gain", "reset", "beta", "ff", "sl", "sh", "ol", "oh")}
+        driven: dict[int, str] = {}
+        for name, loop in self.file.loops.items():
+            at = ("loops", name)
+            if name in self.inputs:
+                self.say(at, f"{name!r} is already the name of a tag")
+            pv.append(self._input(loop.pv, (*at, "pv")))
+            out.append(self._output(loop.out, (*at, "out")))
+            if out[-1] in driven:
+                self.say((*at, "out"), f"output {loop.out} is already driven by loop {driven[out[-1]]}")
+            driven[out[-1]] = name
+            feed.append(self._input(loop.feed_forward.of, (*at, "feed_forward", "of")) if loop.feed_forward else 0)
+            if float(loop.reset) <= 0:
+                self.say((*at, "reset"), "reset: expected a time above 0, such as '10 min'")
+            measured, driven_tag = self.inputs[pv[-1]], self.outputs[out[-1]]
+            sp = self._inside(loop.sp_range, measured, (*at, "sp_range"))
+            limits = self._inside(loop.out_range, driven_tag, (*at, "out_range"))
+            row = (loop.gain, float(loop.reset), loop.beta, loop.feed_forward.gain if loop.feed_forward else 0.0, *sp, *limits)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+        values = {key: np.array(column, dtype=np.float64) for key, column in columns.items()}
+        return LoopRows(
+            tuple(self.file.loops),
+            np.array(pv, dtype=np.intp),
+            np.array(out, dtype=np.intp),
+            np.array(feed, dtype=np.intp),
+            values["gain"],
+            values["reset"],
+            values["beta"],
+            values["ff"],
+            values["sl"],
+            values["sh"],
+            values["ol"],
+            values["oh"],
+        )
+
+    def _inside(self, given: tuple[float, float] | None, tag: Tag, at: KeyPath) -> tuple[float, float]:
+        if given is None:
+            return tag.low, tag.high
+        if not tag.low <= given[0] < given[1] <= tag.high:
+            self.say(at, f"{list(given)} is not inside the range of {tag.name}, {tag.low:g} to {tag.high:g} {tag.eu}")
+        return given
+
+    def _units(self) -> dict[str, UnitPlan]:
+        loops = {name: place for place, name in enumerate(self.file.loops)}
+        units: dict[str, UnitPlan] = {}
+        for name, unit in self.file.units.items():
+            at = ("units", name)
+            unit_class = self.classes.get(unit.unit_class)
+            if unit_class is None:
+                self.say((*at, "class"), f"no unit class {unit.unit_class!r}; known: {', '.join(self.classes)}")
+                continue
+            roles: dict[str, Role] = {}
+            for role in set(unit_class.roles) - set(unit.roles):
+                self.say((*at, "roles"), f"unit {name}: role {role!r} of class {unit.unit_class} is not bound")
+            for role, given in unit.roles.items():
+                spec = unit_class.roles.get(role)
+                here = (*at, "roles", role)
+                if spec is None:
+                    self.say(here, f"class {unit.unit_class} has no role {role!r}; it has {', '.join(unit_class.roles)}")
+                    continue
+                roles[role] = self._role(role, spec.kind, spec.eu, given, loops, here)
+            for place, role in enumerate(unit.key):
+                if role not in roles:
+                    self.say((*at, "key", place), f"unit {name} has no role {role!r}")
+            devices = {self.owner[tag] for tag in self._tags_of(roles.values()) if tag in self.owner}
+            text = unit.description or unit_class.description
+            units[name] = UnitPlan(name, unit.unit_class, text, roles, tuple(unit.key), tuple(sorted(devices)))
+        return units
+
+    def _tags_of(self, roles: Iterable[Role]) -> list[str]:
+        tags = list[str]()
+        for role in roles:
+            if role.measured >= 0:
+                name = self.inputs[role.measured].name
+                tags += self.file.selectors[name].of if name in self.file.selectors else [name]
+            if role.output >= 0:
+                tags.append(self.outputs[role.output].name)
+        return tags
+
+    def _role(self, role: str, kind: str, wanted: str, given: str | _OutputRole, loops: dict[str, int], at: KeyPath) -> Role:
+        if kind == "output":
+            if isinstance(given, str):
+                given = _OutputRole(output=given)
+            output = self._output(given.output, (*at, "output"))
+            measured = self._input(given.feedback, (*at, "feedback")) if given.feedback else self.inputs.place(self.outputs[output].name)
+            self._same_eu(self.outputs[output], wanted, at)
+            self._same_eu(self.inputs[measured], wanted, at)
+            return Role(role, "output", wanted, measured, output)
+        if not isinstance(given, str):
+            self.say(at, f"role {role!r} is a {kind}; expected the name of a {'loop' if kind == 'loop' else 'tag'}")
+            return Role(role, "measurement", wanted, 0)
+        if kind == "loop":
+            if given not in loops:
+                self.say(at, f"no loop {given!r} in this cell; known: {', '.join(loops)}")
+                return Role(role, "measurement", wanted, 0)
+            entry = self.file.loops[given]
+            if entry.pv in self.inputs and entry.out in self.outputs:
+                self._same_eu(self.inputs[self.inputs.place(entry.pv)], wanted, at)
+                return Role(role, "loop", wanted, self.inputs.place(entry.pv), self.outputs.place(entry.out), loops[given])
+            return Role(role, "measurement", wanted, 0)
+        measured = self._input(given, at)
+        self._same_eu(self.inputs[measured], wanted, at)
+        return Role(role, "measurement", wanted, measured)
+
+    def _same_eu(self, tag: Tag, wanted: str, at: KeyPath) -> None:
+        if tag.eu != wanted:
+            self.say(at, f"{tag.name} is in {tag.eu or 'no eu'}, but the role is in {wanted or 'no eu'}; use a signal in that eu")
+
+    # interlocks and alarms ----------------------------------------------------------------------------------------------
+
+    _COMPARISON = re.compile(r"\s*(\S+)\s*(<=|>=|<|>)\s*(.+?)\s*$")
+
+    def _condition(self, text: str, at: KeyPath) -> tuple[int, float, float, bool]:
+        """Return (input place, sign, limit, strict) of ``TAG <= 4 %``."""
+        match = self._COMPARISON.match(text)
+        if match is None:
+            self.say(at, f"expected a comparison such as 'TT-201 <= 85 degC', got {text!r}")
+            return 0, 1.0, 0.0, False
+        place = self._input(match[1], at)
+        tag = self.inputs[place]
+        limit = self._quantity(match[3], tag.eu, at)
+        if not tag.low <= limit <= tag.high:
+            self.say(at, f"limit {match[3]} is outside the range of {tag.name}, {tag.low:g} to {tag.high:g} {tag.eu}")
+        return place, 1.0 if match[2].startswith("<") else -1.0, limit, len(match[2]) == 1
+
+    def _unique(self, kind: str, names: list[str]) -> None:
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                self.say((kind, place, "name"), f"{name!r} is used twice; every one of the {kind} has a name of its own")
+
+    @staticmethod
+    def _rows(rows: list[tuple[int, float, float, bool]]) -> Condition:
+        place, sign, limit, strict = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return Condition(np.array(place, dtype=np.intp), np.array(sign, dtype=float), np.array(limit, dtype=float), np.array(strict, dtype=np.bool_))
+
+    def _unit_of(self, tag: str) -> str:
+        for name, unit in self.file.units.items():
+            for given in unit.roles.values():
+                if isinstance(given, _OutputRole):
+                    if tag in (given.output, given.feedback):
+                        return name
+                elif given == tag or (given in self.file.loops and tag in (self.file.loops[given].pv, self.file.loops[given].out)):
+                    return name
+        return ""
+
+    def _interlocks(self) -> InterlockRows:
+        rows, m = self.file.interlocks, len(self.outputs)
+        self._unique("interlocks", [row.name for row in rows])
+        affects = np.zeros((len(rows), m), dtype=np.bool_)
+        safe = np.full((len(rows), m), np.nan)
+        permits, hysteresis, units = [], [], []
+        for place, row in enumerate(rows):
+            at = ("interlocks", place)
+            permits.append(self._condition(row.permit, (*at, "permit")))
+            hysteresis.append(self._quantity(row.hysteresis, eu.difference(self.inputs[permits[-1][0]].eu), (*at, "hysteresis")))
+            for tag, value in row.effects.items():
+                output = self._output(tag, (*at, "effects", tag))
+                limits = self.outputs[output]
+                if not limits.low <= value <= limits.high:
+                    self.say((*at, "effects", tag), f"{value:g} is outside the range of {tag}, {limits.low:g} to {limits.high:g} {limits.eu}")
+                affects[place, output], safe[place, output] = True, value
+            units.append(self._unit_of(next(iter(row.effects))))
+        return InterlockRows(
+            tuple(row.name for row in rows),
+            tuple(row.text for row in rows),
+            tuple(units),
+            self._rows(permits),
+            np.array(hysteresis, dtype=float),
+            np.array([row.delay for row in rows], dtype=float),
+            np.array([row.latch for row in rows], dtype=np.bool_),
+            affects,
+            safe,
+            tuple(row.permit for row in rows),
+        )
+
+    def _alarms(self) -> AlarmRows:
+        rows = self.file.alarms
+        self._unique("alarms", [row.name for row in rows])
+        when, enable, hysteresis, units = [], [], [], []
+        for place, row in enumerate(rows):
+            at = ("alarms", place)
+            when.append(self._condition(row.when, (*at, "when")))
+            enable.append(self._condition(row.enable, (*at, "while")) if row.enable else (-1, 1.0, 0.0, False))
+            hysteresis.append(self._quantity(row.hysteresis, eu.difference(self.inputs[when[-1][0]].eu), (*at, "hysteresis")))
+            units.append(self._unit_of(self.inputs[when[-1][0]].name))
+        return AlarmRows(
+            tuple(row.name for row in rows),
+            tuple(units),
+            tuple(row.priority for row in rows),
+            tuple(row.text for row in rows),
+            tuple(row.cause for row in rows),
+            tuple(row.consequence for row in rows),
+            tuple(row.action for row in rows),
+            self._rows(when),
+            self._rows(enable),
+            np.array(hysteresis, dtype=float),
+            np.array([row.delay for row in rows], dtype=float),
+        )
+
+    def _points(self, loops: LoopRows, units: Mapping[str, UnitPlan]) -> TagTable:
+        owner = {tag: name for name, unit in units.items() for tag in self._tags_of(unit.roles.values())}
+        points: list[Tag] = []
+        for tag in self.inputs:
+            kind: Literal["input", "device", "service"] = "input"
+            device = self.owner.get(tag.name, "")
+            if tag.name in SERVICE_POINTS:
+                kind = "service"
+            elif tag.name.rpartition(".")[2] in ("UP", "RTT", "LOSSES") and tag.name.rpartition(".")[0] in self.devices:
+                kind, device = "device", tag.name.rpartition(".")[0]
+            unit = owner.get(tag.name, "") or self._unit_of(tag.name)
+            points.append(Point(tag.name, tag.eu, tag.low, tag.high, tag.description, kind, unit, device))
+        for tag in self.outputs:
+            unit = owner.get(tag.name, "")
+            points.append(Point(f"{tag.name}.OUT", tag.eu, tag.low, tag.high, tag.description, "output", unit, self.owner[tag.name]))
+        for place, name in enumerate(loops.names):
+            pv = self.inputs[loops.pv[place]]
+            unit = owner.get(pv.name, "") or self._unit_of(pv.name)
+            points.append(Point(f"{name}.SP", pv.eu, loops.sp_low[place], loops.sp_high[place], f"Setpoint of {name}", "setpoint", unit))
+        for name in loops.names:
+            points.append(Point(f"{name}.MODE", "", 0, 2, f"Mode of {name}: 0 MAN, 1 AUTO, 2 REMOTE", "mode"))
+        return TagTable(points)

@@ -1,0 +1,388 @@
+"""One scan of a process cell: a pure function of (state, now, image, commands), and nothing here reads a clock or waits.
+
+``Cell`` holds the state. The same `scan` runs a real plant, a simulated one in lockstep, and a recording.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from controller.batch.procedure import Procedure
+from controller.batch.records import BatchState, Event
+from controller.core import alarms, interlocks, loops
+from controller.core.commands import Acknowledge, Answer, Command, ResetInterlock, Start, Transition, Tune
+from controller.core.equipment import Bench
+from controller.core.frame import AlarmView, BatchView, Frame, PurityView, UnitView
+from controller.core.loops import Mode
+from controller.core.plan import CellPlan
+from controller.core.states import State, Verb, why_not
+from controller.purity.estimator import estimate
+from drivers.image import Snapshot
+from drivers.tags import FloatArray, Quality, QualityArray
+from recipes.model import Recipe
+
+__all__ = ["Begin", "Cell", "Scan"]
+
+_OUT_OF_SERVICE = ("HEARTBEAT",)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A START that has been read, checked and journaled: the recipe, and the batch in the state in which it begins or goes on."""
+
+    recipe: Recipe
+    state: BatchState
+    who: str
+    context: Mapping[str, Any]
+    expected: Mapping[str, float]  # [s] how long each step takes, from earlier batches or the recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one scan gives: outputs (m,) [eu of each], the frame, and what has to go to the journal."""
+
+    outputs: FloatArray
+    frame: Frame
+    events: tuple[Event, ...]
+
+
+class Cell:
+    """The state of a cell between scans."""
+
+    def __init__(self, plan: CellPlan, *, boot: int = 0) -> None:
+        self.plan = plan
+        self.boot = boot
+        self.seq = 0
+        self.procedure: Procedure | None = None
+        self.expected: Mapping[str, float] = {}
+        self.bench = Bench(plan)
+        self._last: float | None = None
+        self._outputs = plan.rest.copy()
+        self._loops = loops.initial(plan.loops)
+        n = len(plan.loops.names)
+        self._manual_sp: FloatArray = np.full(n, np.nan)
+        self._manual_out: FloatArray = np.full(n, np.nan)
+        self._interlocks = interlocks.initial(plan.interlocks)
+        self._acting: tuple[str, ...] = ()
+        self._alarms = alarms.initial(plan.alarms)
+        self._commands: tuple[tuple[str, str], ...] = ()
+        self._m = len(plan.outputs)
+        self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
+        self._was_up = np.ones(len(plan.devices), dtype=np.bool_)
+        self._wet = plan.outputs.names  # outputs whose amounts are counted
+
+    # the scan -----------------------------------------------------------------------------------------------------------
+
+    def scan(self, now: float, image: Snapshot, commands: Sequence[Command | Begin] = (), *, wall: int = 0) -> Scan:
+        """Advance the cell to `now` [s, plant clock] with what is known of the plant and what people asked for."""
+        plan = self.plan
+        dt = plan.scan if self._last is None else now - self._last
+        if not 0.0 <= dt < math.inf:
+            dt = 0.0  # the plant clock was set back: process timers stand still until it moves on
+        self._last = now
+        values, quality = self._inputs(image)
+        self.bench.begin(now, dt, values, quality, self._loops.setpoint, self._loops.running)
+        events: list[Event] = []
+        for command in commands:
+            events += self._obey(command)
+        if self.procedure is not None:
+            self._guard()
+            self.procedure.scan()
+            self._count(dt)
+            events += self.procedure.events
+            self.procedure.events = []
+        asked = self._control(values, dt)
+        self._interlocks = interlocks.judge(plan.interlocks, self._interlocks, values, dt)
+        outputs, acting = interlocks.apply(plan.interlocks, self._interlocks, asked)
+        self._outputs = outputs
+        events += self._trips(acting)
+        events += self._alarm(values, now, dt)
+        frame = self._frame(now, wall, image, values, quality, outputs)
+        self.seq += 1
+        return Scan(outputs, frame, tuple(events))
+
+    def _inputs(self, image: Snapshot) -> tuple[FloatArray, QualityArray]:
+        rows = self.plan.selectors
+        if not len(rows.of):
+            return image.value, image.quality
+        members = np.where(rows.member, image.value[rows.of], np.nan)
+        known = np.isfinite(members)
+        count = known.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(known, members, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
+        low, high = np.where(known, members, np.inf).min(axis=1), np.where(known, members, -np.inf).max(axis=1)
+        doubt = (count < rows.member.sum(axis=1)) | (high - low > rows.agree)
+        worst = np.where(known, image.quality[rows.of], 0).max(axis=1)
+        quality = np.where(count == 0, Quality.BAD, np.where(doubt, Quality.UNCERTAIN, worst)).astype(np.uint8)
+        return np.concatenate((image.value, mean)), np.concatenate((image.quality, quality))
+
+    def _guard(self) -> None:
+        """Hold a batch whose active units have lost a device."""
+        if self.procedure is None or self.procedure.state.state not in (State.RUNNING, State.PAUSING, State.PAUSED, State.RESTARTING):
+            return
+        down = ~(self.bench.values[self._ups] == 1.0)
+        if not down.any():
+            return
+        lost = {name for name, is_down in zip(self.plan.devices, down, strict=True) if is_down}
+        for unit in sorted(self.procedure.active_units()):
+            if mine := lost.intersection(self.plan.units[unit].devices):
+                device = self.plan.devices[min(mine)].device
+                self.procedure.hold(f"unit {unit} has lost device {device.name} ({device.address}); restart when it is back")
+                return
+
+    def _count(self, dt: float) -> None:
+        """Integrate what went through every output with a flow behind it, for the reagents of the report."""
+        if self.procedure is None:
+            return
+        counters = self.procedure.state.counters
+        for unit in self.procedure.active_units():
+            for role in self.plan.units[unit].roles.values():
+                if role.kind != "measurement" and role.output >= 0 and role.measured != self.plan.inputs.place(self.plan.outputs[role.output].name):
+                    value = float(self.bench.values[role.measured if role.kind == "output" else self.plan.readback[role.output]])
+                    if value > 0.0:
+                        key = f"{unit}.{role.name}"
+                        counters[key] = counters.get(key, 0.0) + value * dt
+
+    def _control(self, values: FloatArray, dt: float) -> FloatArray:
+        """Return what is asked of the outputs (m,), by priority: manual > remote > automatic > rest."""
+        plan, bench, state = self.plan, self.bench, self._loops
+        rows = plan.loops
+        remote = state.mode == Mode.REMOTE
+        sp = np.where(remote, bench.setpoints(), np.where(state.mode == Mode.AUTO, self._manual_sp, np.nan))
+        active = np.isfinite(sp) & (state.mode != Mode.MAN)
+        self._loops = loops.advance(rows, state, values[rows.pv], values[rows.feed], sp, active, self._outputs[rows.out], dt)
+        asked = np.where(np.isnan(bench.asked), plan.rest, bench.asked)
+        if self.procedure is not None and self.procedure.state.state in (State.ABORTING, State.ABORTED):
+            asked = plan.safe.copy()
+            active = active & ~remote
+        asked[rows.out[active]] = self._loops.out[active]
+        manual = (state.mode == Mode.MAN) & np.isfinite(self._manual_out)
+        asked[rows.out[manual]] = self._manual_out[manual]
+        return np.clip(np.where(np.isfinite(asked), asked, plan.safe), plan.outputs.low, plan.outputs.high)
+
+    def _trips(self, acting: list[int]) -> list[Event]:
+        rows = self.plan.interlocks
+        names = tuple(rows.names[row] for row in acting)
+        if names == self._acting:
+            return []
+        came = [Event("interlock", name, "given", "holds", why=self._first_out(name)) for name in names if name not in self._acting]
+        went = [Event("interlock", name, "holds", "given") for name in self._acting if name not in names]
+        self._acting = names
+        return came + went
+
+    def _first_out(self, name: str) -> str:
+        rows = self.plan.interlocks
+        row = rows.names.index(name)
+        tag = self.plan.inputs[int(rows.permit.place[row])]
+        return f"{rows.texts[row]} (permit {rows.says[row]}, {tag.name} is {self.bench.values[rows.permit.place[row]]:.4g} {tag.eu})"
+
+    def _alarm(self, values: FloatArray, now: float, dt: float) -> list[Event]:
+        raised = self._raised()
+        self._alarms, changed = alarms.update(self.plan.alarms, self._alarms, values, self.plan.inputs, raised, now, dt)
+        return [self._alarm_event(name) for name in changed]
+
+    def _alarm_event(self, name: str) -> Event:
+        view = self._alarms.listed.get(name)
+        comes = name in self._alarms.active
+        return Event("alarm", name, "normal" if comes else "alarm", "alarm" if comes else "normal", why=view.text if view else "")
+
+    def _raised(self) -> dict[str, alarms.Raised]:
+        raised: dict[str, alarms.Raised] = {}
+        for place, (name, row) in enumerate(self.plan.devices.items()):
+            if self.bench.values[self._ups[place]] != 1.0:
+                raised[f"LINK-{name}"] = alarms.Raised(
+                    "", 1, f"Device {name} does not answer at {row.device.address}", "cable, power or address", "its values are BAD; units that need it hold", "bring it back, then RESTART the batch"
+                )
+        for name in self._acting:
+            row_ = self.plan.interlocks.names.index(name)
+            raised[name] = alarms.Raised(self.plan.interlocks.units[row_], 1, f"Interlock {name} holds: {self._first_out(name)}", "see the permit", self.plan.interlocks.texts[row_], "remove the cause")
+        if self.procedure is not None and self.procedure.state.state in (State.HOLDING, State.HELD):
+            raised["BATCH-HELD"] = alarms.Raised("", 2, f"Batch {self.procedure.state.id} is held: {self.procedure.state.why}", "see the reason", "the product waits", "remove the cause, then RESTART")
+        return raised
+
+    # commands -----------------------------------------------------------------------------------------------------------
+
+    def refuses(self, command: Command) -> str:
+        """Return why a command would be refused now, empty if it would not. Changes nothing."""
+        if isinstance(command, Transition):
+            return why_not(self.procedure.state.state if self.procedure else State.IDLE, command.verb)
+        if isinstance(command, Start):
+            return self.not_ready()
+        if isinstance(command, Tune):
+            return self._tune_refused(command)
+        if isinstance(command, Acknowledge):
+            return "" if command.alarm in self._alarms.listed else f"alarm {command.alarm!r} is not in the list"
+        if isinstance(command, ResetInterlock):
+            return "" if command.interlock in self.plan.interlocks.names else f"no interlock {command.interlock!r} in this cell"
+        return "" if self.procedure is not None else "no batch is running"
+
+    def not_ready(self) -> str:
+        """Return why no batch can start now, empty if one can."""
+        if self.procedure is not None:
+            return why_not(self.procedure.state.state, Verb.START)
+        if len(self.bench.values) == 0:
+            return "START waits for the first scan"
+        lost = [f"{name} ({row.device.address})" for name, row in self.plan.devices.items() if self.bench.values[row.up] != 1.0]
+        if lost:
+            return f"START needs every device of the cell; lost: {', '.join(lost)}"
+        manual = [self.plan.loops.names[row] for row in np.flatnonzero(self._loops.mode != Mode.REMOTE)]
+        return f"START needs every loop in REMOTE; not so: {', '.join(manual)}" if manual else ""
+
+    def _obey(self, command: Command | Begin) -> list[Event]:
+        refused = ""
+        if isinstance(command, Begin):
+            return self._begin(command)
+        if isinstance(command, Transition):
+            refused = self._transition(command)
+        elif isinstance(command, Answer):
+            refused = self.procedure.answer(command.prompt, command.value, command.who) if self.procedure else "no batch is running"
+        elif isinstance(command, Acknowledge):
+            refused = alarms.acknowledge(self._alarms, command.alarm)
+        elif isinstance(command, ResetInterlock):
+            refused = interlocks.release(self.plan.interlocks, self._interlocks, command.interlock, self.bench.values)
+        elif isinstance(command, Tune):
+            refused = self._tune(command)
+        return [Event("command", command.do, "", f"refused: {refused}" if refused else "done", command.who, command.why)]
+
+    def _begin(self, begin: Begin) -> list[Event]:
+        if self.procedure is not None:
+            return [Event("command", "start", "", f"refused: {why_not(self.procedure.state.state, Verb.START)}", begin.who)]
+        self.procedure = Procedure(begin.recipe, begin.state, self.bench, begin.context)
+        self.expected = begin.expected
+        return [Event("batch", begin.state.id, State.IDLE, begin.state.state, begin.who, begin.state.why)]
+
+    def _transition(self, command: Transition) -> str:
+        if self.procedure is None:
+            return why_not(State.IDLE, command.verb)
+        refused = self.procedure.command(command.verb, command.who, command.why)
+        if not refused and command.verb is Verb.RESET:
+            self.procedure = None
+        return refused
+
+    def _tune_refused(self, command: Tune) -> str:
+        rows = self.plan.loops
+        if command.loop not in rows.names:
+            return f"no loop {command.loop!r} in this cell; known: {', '.join(rows.names)}"
+        row = rows.names.index(command.loop)
+        mode = self._loops.mode[row] if command.mode is None else Mode[command.mode]
+        pv, out = self.plan.inputs[int(rows.pv[row])], self.plan.outputs[int(rows.out[row])]
+        if command.setpoint is not None and not rows.sp_low[row] <= command.setpoint <= rows.sp_high[row]:
+            return f"{command.loop}: setpoint {command.setpoint:g} {pv.eu} is outside {rows.sp_low[row]:g} to {rows.sp_high[row]:g} {pv.eu}"
+        if command.output is not None and not rows.out_low[row] <= command.output <= rows.out_high[row]:
+            return f"{command.loop}: output {command.output:g} {out.eu} is outside {rows.out_low[row]:g} to {rows.out_high[row]:g} {out.eu}"
+        if command.setpoint is not None and mode != Mode.AUTO:
+            return f"{command.loop}: a setpoint can be set in AUTO; it is in {Mode(mode).name}"
+        if command.output is not None and mode != Mode.MAN:
+            return f"{command.loop}: an output can be set in MAN; it is in {Mode(mode).name}"
+        return ""
+
+    def _tune(self, command: Tune) -> str:
+        if refused := self._tune_refused(command):
+            return refused
+        row = self.plan.loops.names.index(command.loop)
+        if command.mode is not None:
+            mode = Mode[command.mode]
+            self._loops.mode = self._loops.mode.copy()
+            self._loops.mode[row] = mode
+            if mode is Mode.MAN:  # bumpless: what is there stays until the person changes it
+                self._manual_out[row] = self._outputs[self.plan.loops.out[row]]
+            if mode is Mode.AUTO:
+                last, pv = self._loops.setpoint[row], self.bench.values[self.plan.loops.pv[row]]
+                self._manual_sp[row] = last if np.isfinite(last) else pv
+        if command.setpoint is not None:
+            self._manual_sp[row] = command.setpoint
+        if command.output is not None:
+            self._manual_out[row] = command.output
+        return ""
+
+    # the frame ----------------------------------------------------------------------------------------------------------
+
+    def _frame(self, now: float, wall: int, image: Snapshot, values: FloatArray, quality: QualityArray, outputs: FloatArray) -> Frame:
+        extra = len(self.plan.points) - len(values)
+        when = round(now * 1e9)
+        selected = len(values) - len(image.value)
+        value = np.concatenate((values, outputs, self._loops.setpoint, self._loops.mode.astype(np.float64)))
+        own = np.where(np.isnan(value[len(values) :]), np.uint8(Quality.BAD), np.uint8(Quality.GOOD))
+        state = self.procedure.state.state if self.procedure else State.IDLE
+        stamp = np.full(selected + extra, when, dtype=np.int64)
+        return Frame(
+            self.boot,
+            self.seq,
+            now,
+            wall,
+            value,
+            np.concatenate((quality, own)),
+            np.concatenate((image.source_time, stamp)),
+            np.concatenate((image.receive_time, stamp)),
+            str(state),
+            self._verbs(state),
+            self._batch_view(),
+            self._unit_views(),
+            self._alarm_views(),
+        )
+
+    def _verbs(self, state: State) -> tuple[tuple[str, str], ...]:
+        return tuple((str(verb), self.not_ready() if verb is Verb.START else why_not(state, verb)) for verb in Verb)
+
+    def _alarm_views(self) -> tuple[AlarmView, ...]:
+        order: dict[Literal["unacknowledged", "acknowledged", "returned"], int] = {"unacknowledged": 0, "acknowledged": 1, "returned": 2}
+        return tuple(sorted(self._alarms.listed.values(), key=lambda view: (order[view.state], view.priority, -view.since)))
+
+    def _unit_views(self) -> tuple[UnitView, ...]:
+        rows = self.plan.interlocks
+        held: dict[str, list[str]] = {}
+        for name in self._acting:
+            held.setdefault(rows.units[rows.names.index(name)], []).append(name)
+        procedure = self.procedure
+        mine = set(procedure.state.units.values()) if procedure else set()
+        running: dict[str, list[str]] = {}
+        if procedure is not None:
+            for leaf in procedure._running():
+                running.setdefault(procedure.state.units.get(leaf.unit, ""), []).append(leaf.path)
+        return tuple(
+            UnitView(
+                name,
+                unit.unit_class,
+                str(procedure.state.state) if procedure and name in mine else str(State.IDLE),
+                running.get(name, [""])[-1],
+                "",
+                tuple(held.get(name, ())),
+            )
+            for name, unit in self.plan.units.items()
+        )
+
+    def _batch_view(self) -> BatchView | None:
+        if self.procedure is None:
+            return None
+        state = self.procedure.state
+        steps, prompts = self.procedure.views()
+        return BatchView(
+            state.id,
+            state.recipe,
+            state.version,
+            str(state.state),
+            state.started,
+            state.ended,
+            state.why,
+            steps,
+            prompts,
+            self._purity(state),
+            self._remaining(),
+            len(state.deviations),
+            state.released,
+        )
+
+    def _purity(self, state: BatchState) -> PurityView:
+        return estimate(state.records)
+
+    def _remaining(self) -> float | None:
+        """Return the plant time [s] that the steps still to come are expected to take, along the longest branch."""
+        procedure = self.procedure
+        if procedure is None or procedure.over or not self.expected:
+            return None
+        return procedure.remaining(self.expected)
