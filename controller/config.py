@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from recipes.classes import UnitClass, load_classes
 
 from controller.core.frame import Point
 from controller.core.plan import (
@@ -28,7 +29,6 @@ from drivers.device import Address, AddressError, Device, Profile, find_profile
 from drivers.image import Freshness
 from drivers.source import BadInput, Document, KeyPath, Problem, read_toml, validate
 from drivers.tags import Tag, TagTable
-from recipes.classes import UnitClass, load_classes
 
 __all__ = ["InfluxConfig", "LoadedCell", "WebConfig", "cell_path", "class_file", "load_cell"]
 
@@ -267,7 +267,9 @@ class _Compiler:
         self.bound: dict[str, tuple[str, str, _TagBinding]] = {}  # tag: device, signal, binding
         ends: dict[str, str] = {}
         for unknown in set(self.addresses) - set(self.file.devices):
-            self.say(("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}")
+            self.say(
+                ("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}"
+            )
         for name, entry in self.file.devices.items():
             at = ("devices", name)
             try:
@@ -357,7 +359,9 @@ class _Compiler:
             entry = self.file.devices[name]
             poll = max(float(entry.poll if entry.poll is not None else self.file.cell.scan) / self.speed, FLOOR)
             names = {signal: tag for tag, (owner, signal, _) in self.bound.items() if owner == name}
-            places = np.array([self.image.place(names[signal]) if signal in names else -1 for signal in device.profile.names], dtype=np.intp)
+            places = np.array(
+                [self.image.place(names[signal]) if signal in names else -1 for signal in device.profile.names], dtype=np.intp
+            )
             mine = [tag for tag in self.outputs.names if self.owner[tag] == name]
             uncertain[places[places >= 0]] = max(3 * poll, 0.3)
             bad[places[places >= 0]] = max(10 * poll, 2.5)
@@ -549,7 +553,9 @@ class _Compiler:
     @staticmethod
     def _rows(rows: list[tuple[int, float, float, bool]]) -> Condition:
         place, sign, limit, strict = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return Condition(np.array(place, dtype=np.intp), np.array(sign, dtype=float), np.array(limit, dtype=float), np.array(strict, dtype=np.bool_))
+        return Condition(
+            np.array(place, dtype=np.intp), np.array(sign, dtype=float), np.array(limit, dtype=float), np.array(strict, dtype=np.bool_)
+        )
 
     def _unit_of(self, tag: str) -> str:
         for name, unit in self.file.units.items():
@@ -575,7 +581,9 @@ class _Compiler:
                 output = self._output(tag, (*at, "effects", tag))
                 limits = self.outputs[output]
                 if not limits.low <= value <= limits.high:
-                    self.say((*at, "effects", tag), f"{value:g} is outside the range of {tag}, {limits.low:g} to {limits.high:g} {limits.eu}")
+                    self.say(
+                        (*at, "effects", tag), f"{value:g} is outside the range of {tag}, {limits.low:g} to {limits.high:g} {limits.eu}"
+                    )
                 affects[place, output], safe[place, output] = True, value
             units.append(self._unit_of(next(iter(row.effects))))
         return InterlockRows(

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
-from controller.core.equipment import UnitView
 from recipes.model import PhaseSpec
+
+from controller.core.equipment import UnitView
 
 __all__ = ["CATALOGUE", "Phase", "PhaseFailed", "Records", "Steps", "register"]
 

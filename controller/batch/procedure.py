@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recipes.expression import Expression
+from recipes.model import AskStep, Group, Recipe, RunStep, Step, Watch
+
 import controller.batch.phases  # noqa: F401  makes the phases known
 from controller.batch.phase import CATALOGUE, PhaseFailed, Steps
 from controller.batch.records import BatchState, Event, StepRecord
@@ -18,10 +21,8 @@ from controller.core.equipment import Bench, NotGood, UnitView
 from controller.core.frame import PromptView, StepView
 from controller.core.states import AUTOMATIC, COMMANDS, FINAL, State, Verb, why_not
 from drivers.tags import Quality
-from recipes.expression import Expression
-from recipes.model import AskStep, Group, Recipe, RunStep, Step, Watch
 
-__all__ = ["Procedure"]
+__all__ = ["Procedure", "expected_durations"]
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class Procedure:
         if refused := why_not(self.state.state, verb):
             return refused
         if verb is Verb.RESTART:
-            for leaf in self._running():
+            for leaf in self.running():
                 record = self.state.steps[leaf.path]
                 record.held, record.extended = 0.0, record.active
                 record.resume.clear()
@@ -150,7 +151,7 @@ class Procedure:
         elif state.state in (State.HOLDING, State.HELD, State.RESTARTING):
             self._hold()
         elif state.state in (State.STOPPING, State.ABORTING):
-            for leaf in self._running():
+            for leaf in self.running():
                 self._end(leaf, "stopped")
             state.ended = self.now
             self._automatic(state.why)
@@ -184,12 +185,13 @@ class Procedure:
         says = {None: "the procedure has ended", True: "the lot is released", False: "the lot is not released"}[self.state.released]
         self._automatic(says)
 
-    def _running(self) -> list[RunStep | AskStep]:
+    def running(self) -> list[RunStep | AskStep]:
+        """Return the steps that have begun and not ended."""
         return [leaf for leaf in self._leaves if self.state.steps[leaf.path].state in ("running", "held")]
 
     def _at_rest(self) -> bool:
         """Whether nothing runs but steps that wait for others to be done, or whether the next one would have to start."""
-        return self._blocked or not self._running()
+        return self._blocked or not self.running()
 
     _blocked = False
 
@@ -255,7 +257,9 @@ class Procedure:
         elif truth is None and (lost := self._lost(step.until)):
             self.hold(f"{step.path} waits for '{step.until.text}', but {lost}")
         elif step.limit is not None and record.active - record.extended > step.limit:
-            self.hold(f"{step.path} has taken {_time(record.active)}, at most {_time(step.limit)}: waits for {step.until.explain(self, record.memory)}")
+            self.hold(
+                f"{step.path} has taken {_time(record.active)}, at most {_time(step.limit)}: waits for {step.until.explain(self, record.memory)}"
+            )
 
     def _enter(self, step: RunStep, record: StepRecord) -> _Entered:
         kind = CATALOGUE[step.phase]
@@ -263,7 +267,9 @@ class Procedure:
         for name, given in arguments.items():
             if isinstance(given, float) and not math.isfinite(given):
                 raise PhaseFailed(f"parameter {name} is not known yet; check that the step it comes from has run")
-        phase = kind(**arguments, progress=record.progress, records=self.state.records, record=step.record or step.name, context=self.context)  # type: ignore[arg-type]
+        phase = kind(
+            **arguments, progress=record.progress, records=self.state.records, record=step.record or step.name, context=self.context
+        )  # type: ignore[arg-type]
         view = UnitView(self._units[step.unit].unit, self.bench)
         return _Entered(phase.running(view), view)
 
@@ -285,7 +291,7 @@ class Procedure:
 
     def _hold(self) -> None:
         state = self.state
-        for leaf in self._running():
+        for leaf in self.running():
             record = self.state.steps[leaf.path]
             record.state, record.held = "held", record.held + self.bench.dt
             if isinstance(leaf, RunStep):
@@ -297,7 +303,7 @@ class Procedure:
         if state.state is State.HOLDING:
             self._automatic(state.why)
         elif state.state is State.RESTARTING and (waits := self._not_ready()) is None:
-            for leaf in self._running():
+            for leaf in self.running():
                 self.state.steps[leaf.path].state = "running"
             self._automatic("restarted")
         elif state.state is State.RESTARTING:
@@ -315,7 +321,7 @@ class Procedure:
                 view.request(role, value if wish == "keep" else view.rest(role) if wish == "stop" else float(wish))
 
     def _not_ready(self) -> str | None:
-        for leaf in self._running():
+        for leaf in self.running():
             if isinstance(leaf, RunStep) and leaf.resume is not None:
                 record = self.state.steps[leaf.path]
                 if leaf.resume.truth(self, record.resume) is not True:
@@ -334,7 +340,7 @@ class Procedure:
                 self._react(watch, f"{watch.say or watch.condition.text} cannot be judged: {lost}")
 
     def _during(self, path: str) -> bool:
-        return any(leaf.path == path or leaf.path.startswith(f"{path}/") for leaf in self._running())
+        return any(leaf.path == path or leaf.path.startswith(f"{path}/") for leaf in self.running())
 
     def _react(self, watch: Watch, why: str) -> None:
         if watch.action == "hold":
@@ -352,7 +358,7 @@ class Procedure:
 
     def active_units(self) -> set[str]:
         """Return the units (of the cell) on which a step runs or is held."""
-        return {self.state.units[leaf.unit] for leaf in self._running() if leaf.unit in self.state.units}
+        return {self.state.units[leaf.unit] for leaf in self.running() if leaf.unit in self.state.units}
 
     def says(self, step: RunStep | AskStep) -> str:
         """Return why a step waits, in one sentence with the live value."""
@@ -382,6 +388,17 @@ class Procedure:
                 prompts.append(PromptView(leaf.path, leaf.path, leaf.text, leaf.role, leaf.kind, leaf.eu, record.started or 0.0))  # type: ignore[arg-type]
         return tuple(steps), tuple(prompts)
 
+    def remaining(self, expected: Mapping[str, float]) -> float:
+        """Return the plant time [s] still to come, along the longest branch; `expected` [s] by step."""
+        return self._remaining(self.recipe.procedure, expected)
+
+    def _remaining(self, step: Step, expected: Mapping[str, float]) -> float:
+        if isinstance(step, Group):
+            parts = [self._remaining(child, expected) for child in step.steps]
+            return max(parts, default=0.0) if step.parallel else sum(parts)
+        record = self.state.steps[step.path]
+        return 0.0 if record.state == "done" else max(expected.get(step.path, 0.0) - record.active, 0.0)
+
     @property
     def over(self) -> bool:
         """Whether the batch has come to an end of any kind."""
@@ -401,6 +418,11 @@ def _groups(group: Group) -> Iterator[Group]:
     for step in group.steps:
         if isinstance(step, Group):
             yield from _groups(step)
+
+
+def expected_durations(recipe: Recipe) -> dict[str, float]:
+    """Return how long each step is expected to take [s], as far as the recipe says."""
+    return {leaf.path: leaf.expect for leaf in _leaves(recipe.procedure) if isinstance(leaf, RunStep) and leaf.expect is not None}
 
 
 def _time(seconds: float) -> str:

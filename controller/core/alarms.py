@@ -47,7 +47,9 @@ def initial(rows: AlarmRows) -> AlarmState:
     return AlarmState(np.zeros(n, dtype=np.bool_), np.zeros(n))
 
 
-def update(rows: AlarmRows, last: AlarmState, values: FloatArray, inputs: TagTable, raised: Mapping[str, Raised], now: float, dt: float) -> tuple[AlarmState, list[str]]:
+def update(
+    rows: AlarmRows, last: AlarmState, values: FloatArray, inputs: TagTable, raised: Mapping[str, Raised], now: float, dt: float
+) -> tuple[AlarmState, list[str]]:
     """Return the alarms after one scan and the names of those that came or went.
 
     A BAD value neither raises nor clears a measured alarm: its device's alarm says that it is not known.
@@ -82,7 +84,9 @@ def _view(name: str, rows: AlarmRows, values: FloatArray, inputs: TagTable, rais
     tag = inputs[int(rows.when.place[row])]
     limit = f"{rows.when.limit[row]:g} {tag.eu}"
     text = f"{rows.texts[row]}: {tag.name} {values[rows.when.place[row]]:.4g} {tag.eu}, limit {limit}"
-    return AlarmView(name, rows.units[row], rows.priority[row], "unacknowledged", text, rows.causes[row], rows.consequences[row], rows.actions[row], now)
+    return AlarmView(
+        name, rows.units[row], rows.priority[row], "unacknowledged", text, rows.causes[row], rows.consequences[row], rows.actions[row], now
+    )
 
 
 def acknowledge(state: AlarmState, name: str) -> str:

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from recipes.model import Recipe
 
 from controller.batch.procedure import Procedure
 from controller.batch.records import BatchState, Event
@@ -24,7 +25,6 @@ from controller.core.states import State, Verb, why_not
 from controller.purity.estimator import estimate
 from drivers.image import Snapshot
 from drivers.tags import FloatArray, Quality, QualityArray
-from recipes.model import Recipe
 
 __all__ = ["Begin", "Cell", "Scan"]
 
@@ -142,7 +142,11 @@ class Cell:
         counters = self.procedure.state.counters
         for unit in self.procedure.active_units():
             for role in self.plan.units[unit].roles.values():
-                if role.kind != "measurement" and role.output >= 0 and role.measured != self.plan.inputs.place(self.plan.outputs[role.output].name):
+                if (
+                    role.kind != "measurement"
+                    and role.output >= 0
+                    and role.measured != self.plan.inputs.place(self.plan.outputs[role.output].name)
+                ):
                     value = float(self.bench.values[role.measured if role.kind == "output" else self.plan.readback[role.output]])
                     if value > 0.0:
                         key = f"{unit}.{role.name}"
@@ -196,13 +200,32 @@ class Cell:
         for place, (name, row) in enumerate(self.plan.devices.items()):
             if self.bench.values[self._ups[place]] != 1.0:
                 raised[f"LINK-{name}"] = alarms.Raised(
-                    "", 1, f"Device {name} does not answer at {row.device.address}", "cable, power or address", "its values are BAD; units that need it hold", "bring it back, then RESTART the batch"
+                    "",
+                    1,
+                    f"Device {name} does not answer at {row.device.address}",
+                    "cable, power or address",
+                    "its values are BAD; units that need it hold",
+                    "bring it back, then RESTART the batch",
                 )
         for name in self._acting:
             row_ = self.plan.interlocks.names.index(name)
-            raised[name] = alarms.Raised(self.plan.interlocks.units[row_], 1, f"Interlock {name} holds: {self._first_out(name)}", "see the permit", self.plan.interlocks.texts[row_], "remove the cause")
+            raised[name] = alarms.Raised(
+                self.plan.interlocks.units[row_],
+                1,
+                f"Interlock {name} holds: {self._first_out(name)}",
+                "see the permit",
+                self.plan.interlocks.texts[row_],
+                "remove the cause",
+            )
         if self.procedure is not None and self.procedure.state.state in (State.HOLDING, State.HELD):
-            raised["BATCH-HELD"] = alarms.Raised("", 2, f"Batch {self.procedure.state.id} is held: {self.procedure.state.why}", "see the reason", "the product waits", "remove the cause, then RESTART")
+            raised["BATCH-HELD"] = alarms.Raised(
+                "",
+                2,
+                f"Batch {self.procedure.state.id} is held: {self.procedure.state.why}",
+                "see the reason",
+                "the product waits",
+                "remove the cause, then RESTART",
+            )
         return raised
 
     # commands -----------------------------------------------------------------------------------------------------------
@@ -342,7 +365,7 @@ class Cell:
         mine = set(procedure.state.units.values()) if procedure else set()
         running: dict[str, list[str]] = {}
         if procedure is not None:
-            for leaf in procedure._running():
+            for leaf in procedure.running():
                 running.setdefault(procedure.state.units.get(leaf.unit, ""), []).append(leaf.path)
         return tuple(
             UnitView(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from controller.core.states import Verb
 
-__all__ = ["Acknowledge", "Answer", "Command", "Receipt", "ResetInterlock", "Start", "Tune", "Transition", "command_from_json"]
+__all__ = ["Acknowledge", "Answer", "Command", "Receipt", "ResetInterlock", "Start", "Transition", "Tune", "command_from_json"]
 
 
 class _Command(BaseModel):

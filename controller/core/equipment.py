@@ -103,7 +103,9 @@ class UnitView:
         rows = self.bench.plan.loops
         if not rows.sp_low[place] <= setpoint <= rows.sp_high[place]:
             tag = self.bench.plan.inputs[int(rows.pv[place])]
-            raise ValueError(f"{rows.names[place]}: setpoint {setpoint:g} {tag.eu} is outside {rows.sp_low[place]:g} to {rows.sp_high[place]:g} {tag.eu}")
+            raise ValueError(
+                f"{rows.names[place]}: setpoint {setpoint:g} {tag.eu} is outside {rows.sp_low[place]:g} to {rows.sp_high[place]:g} {tag.eu}"
+            )
         self.bench.target[place] = setpoint
         self.bench.ramp[place] = ramp
         self.issued[role] = (setpoint, ramp)

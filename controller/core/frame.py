@@ -12,7 +12,19 @@ from typing import Any, Literal
 
 from drivers.tags import FloatArray, Quality, QualityArray, Tag, TagTable, TimeArray
 
-__all__ = ["AlarmView", "BatchView", "BudgetLine", "Frame", "Point", "PointKind", "PromptView", "PurityView", "StepView", "UnitView", "as_json"]
+__all__ = [
+    "AlarmView",
+    "BatchView",
+    "BudgetLine",
+    "Frame",
+    "Point",
+    "PointKind",
+    "PromptView",
+    "PurityView",
+    "StepView",
+    "UnitView",
+    "as_json",
+]
 
 PointKind = Literal["input", "output", "setpoint", "mode", "device", "service", "batch"]
 

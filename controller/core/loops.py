@@ -45,7 +45,9 @@ def initial(rows: LoopRows) -> LoopState:
     return LoopState(np.full(n, Mode.REMOTE, dtype=np.int8), np.full(n, np.nan), rest, rest.copy(), np.zeros(n, dtype=np.bool_))
 
 
-def advance(rows: LoopRows, last: LoopState, pv: FloatArray, feed: FloatArray, sp: FloatArray, active: BoolArray, applied: FloatArray, dt: float) -> LoopState:
+def advance(
+    rows: LoopRows, last: LoopState, pv: FloatArray, feed: FloatArray, sp: FloatArray, active: BoolArray, applied: FloatArray, dt: float
+) -> LoopState:
     """Return the loops after one scan of `dt` [s].
 
     Parameters

@@ -11,7 +11,17 @@ from collections.abc import Mapping
 
 __all__ = ["BUDGET", "MOLAR_MASS", "assay_purity", "budget", "metals", "purity", "ratio"]
 
-MOLAR_MASS = {"ni": 58.6934, "co": 58.9332, "mn": 54.9380, "li": 6.94, "na": 22.9898, "s": 32.06, "al": 26.9815, "fe": 55.845, "cu": 63.546}  # [g/mol] IUPAC 2021
+MOLAR_MASS = {
+    "ni": 58.6934,
+    "co": 58.9332,
+    "mn": 54.9380,
+    "li": 6.94,
+    "na": 22.9898,
+    "s": 32.06,
+    "al": 26.9815,
+    "fe": 55.845,
+    "cu": 63.546,
+}  # [g/mol] IUPAC 2021
 HYDROXIDE = 34.015  # [g/mol] of the two OH of M(OH)2
 
 # element: [wt% of the compound per wt% of the element]

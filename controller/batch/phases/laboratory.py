@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from recipes.model import ParameterSpec, PhaseSpec
+
 from controller.batch.phase import Phase, PhaseFailed, Steps, register
 from controller.core.equipment import UnitView
-from recipes.model import ParameterSpec, PhaseSpec
 
 __all__ = ["ELEMENTS", "POINTS", "Assay"]
 
-POINTS = {"black_mass": 1, "leach_tank": 2, "clear_liquor": 3, "reactor_solids": 4, "dry_product": 5, "leach_cake": 6, "purification_cake": 7}
+POINTS = {
+    "black_mass": 1,
+    "leach_tank": 2,
+    "clear_liquor": 3,
+    "reactor_solids": 4,
+    "dry_product": 5,
+    "leach_cake": 6,
+    "purification_cake": 7,
+}
 ELEMENTS = ("ni", "co", "mn", "li", "na", "k", "ca", "mg", "al", "fe", "cu", "zn", "si", "s", "f", "cl", "c", "acid_insolubles")
 _OTHERS = {"moisture": "%", "density": "kg/m3", "d10": "um", "d50": "um", "d90": "um", "tap_density": "g/cm3"}
 
@@ -48,4 +57,6 @@ class Assay(Phase):
         for name in (*ELEMENTS, *_OTHERS):
             self.keep(name, unit.good(name))
         if sum(self.records[f"{self.record}.{name}"] for name in ("ni", "co", "mn")) <= 0.0:
-            raise PhaseFailed(f"sample {number:.0f} of {self.point} holds no Ni, Co or Mn (0 mg/kg). Check the sample point and take it again.")
+            raise PhaseFailed(
+                f"sample {number:.0f} of {self.point} holds no Ni, Co or Mn (0 mg/kg). Check the sample point and take it again."
+            )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from recipes.model import ParameterSpec, PhaseSpec
+
 from controller.batch.phase import Phase, PhaseFailed, Steps, register
 from controller.core.equipment import UnitView
 from controller.purity.composition import MOLAR_MASS
-from recipes.model import ParameterSpec, PhaseSpec
 
 __all__ = ["AdjustRatio", "additions"]
 
@@ -72,7 +73,9 @@ class AdjustRatio(Phase):
         except KeyError as missing:
             raise PhaseFailed(f"adjust_ratio: no record {missing}; take the assay {self.assay!r} of the liquor first") from None
         if not density > 0.0 or not sum(held.values()) > 0.0:
-            raise PhaseFailed(f"adjust_ratio: the assay {self.assay!r} has density {density:g} kg/m3 and {sum(held.values()):.3g} mol of metals; take it again")
+            raise PhaseFailed(
+                f"adjust_ratio: the assay {self.assay!r} has density {density:g} kg/m3 and {sum(held.values()):.3g} mol of metals; take it again"
+            )
         given = {"ni": self.nickel, "co": self.cobalt, "mn": self.manganese}
         whole = sum(given.values())
         target = {metal: part / whole for metal, part in given.items()}

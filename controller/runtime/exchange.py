@@ -1,0 +1,93 @@
+"""Between a driver and the cell: readings into the image, outputs to the device. One `Exchange` a device, live or in lockstep."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from controller.batch.records import Event
+from controller.core.plan import CellPlan, DeviceRows
+from controller.runtime.clock import Clock
+from drivers.driver import Driver, WriteOutcome, WriteResult
+from drivers.image import ProcessImage
+from drivers.tags import FloatArray, Quality
+
+__all__ = ["Exchange"]
+
+_HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
+
+
+class Exchange:
+    """Read one device into the image; write to it what the cell asks for and the device does not show yet.
+
+    A write is never repeated blindly: what is written next is decided from what was read last, so an *unknown* outcome is resolved by the
+    following read, and a device that has lost its setpoints gets them again.
+    """
+
+    def __init__(self, rows: DeviceRows, driver: Driver, image: ProcessImage, plan: CellPlan, clock: Clock) -> None:
+        self.rows, self.driver, self.image, self.clock = rows, driver, image, clock
+        self.name = rows.device.name
+        profile = rows.device.profile
+        self._bound = np.flatnonzero(rows.places >= 0)
+        self._places = rows.places[self._bound]
+        self._links = np.array([rows.up, rows.round_trip, rows.losses], dtype=np.intp)
+        self._readback = plan.readback[rows.outputs]
+        self._exact = np.array([profile.signals[name].type not in ("float32", "float64") for name in rows.signals], dtype=np.bool_)
+        self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
+        self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
+        self._beaten = -math.inf
+        self._reported: dict[str, WriteResult] = {}
+        self._was_up: bool | None = None
+
+    async def read(self) -> list[Event]:
+        """Read the device into the image; return what the journal should know."""
+        reading = await self.driver.read()
+        plant, monotonic = round(self.clock.plant() * 1e9), self.clock.monotonic()
+        source = np.where(reading.source_time > 0, reading.source_time, plant)
+        self.image.update(self._places, reading.values[self._bound], reading.quality[self._bound], source[self._bound], plant, monotonic)
+        metrics = self.driver.metrics
+        trip = metrics.round_trip if math.isfinite(metrics.round_trip) else 0.0
+        link = np.array([float(metrics.connected), trip, float(metrics.losses)])
+        self.image.update(self._links, link, np.zeros(3, dtype=np.uint8), plant, plant, monotonic)
+        return self._link_event(metrics.connected, metrics.why)
+
+    def _link_event(self, up: bool, why: str) -> list[Event]:
+        if up == self._was_up:
+            return []
+        before, self._was_up = self._was_up, up
+        if before is None and up:
+            return [Event("link", self.name, "", "up", why=str(self.rows.device.address))]
+        return [Event("link", self.name, "up" if before else "", "up" if up else "down", why=why)]
+
+    async def write(self, outputs: FloatArray, beat: int) -> list[Event]:
+        """Write what differs from the last read, and the heartbeat `beat`; return what the journal should know."""
+        if not self.driver.metrics.connected:
+            return []
+        changes = self._changes(outputs)
+        now = self.clock.monotonic()
+        if self._heartbeat is not None and now - self._beaten >= _HEARTBEAT:
+            self._beaten = now
+            changes[self._heartbeat] = float(beat % 65536)
+        if not changes:
+            return []
+        outcomes = await self.driver.write(changes)
+        return [event for outcome in outcomes if outcome.signal != self._heartbeat for event in self._note(outcome)]
+
+    def _changes(self, outputs: FloatArray) -> dict[str, float]:
+        """Return the signals whose last reading is good and is not what is asked for [eu of each]."""
+        wanted, found = outputs[self.rows.outputs], self.image.value[self._readback]
+        known = self.image.quality[self._readback] == Quality.GOOD
+        # a float32 register holds 7 digits: a difference below 1e-5 of the range is the same value
+        near = np.where(self._exact, 0.0, 1e-5 * self._span)
+        return {self.rows.signals[place]: float(wanted[place]) for place in np.flatnonzero(known & (np.abs(found - wanted) > near))}
+
+    def _note(self, outcome: WriteOutcome) -> list[Event]:
+        """Journal a write that did not go well, once until it does."""
+        if self._reported.get(outcome.signal, WriteResult.CONFIRMED) is outcome.result:
+            return []
+        self._reported[outcome.signal] = outcome.result
+        if outcome.result is WriteResult.CONFIRMED:
+            return []
+        asked = f"{outcome.asked:.6g}, found {outcome.found:.6g}"
+        return [Event("write", f"{self.name}.{outcome.signal}", asked, outcome.result.value, why=outcome.why)]

@@ -1,0 +1,334 @@
+"""The service: one cell, its drivers, its batches, its telemetry. Reads from top to bottom; the page and the terminal see only its `Link`.
+
+async with Service(cell, data, clock) as service:
+    await service.stopped.wait()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import controller
+from controller.batch.journal import Journal, JournalError, JournalReader
+from controller.batch.records import BatchState, Event
+from controller.config import LoadedCell
+from controller.core.cell import Begin, Cell
+from controller.core.commands import Command, Receipt, Start
+from controller.core.frame import Frame, Point, as_json
+from controller.historian.store import Historian
+from controller.runtime.batches import Library, unfinished
+from controller.runtime.bus import Bus
+from controller.runtime.clock import LiveClock
+from controller.runtime.exchange import Exchange
+from drivers.connect import open_driver
+from drivers.driver import Driver
+from drivers.image import ProcessImage
+from drivers.source import BadInput
+
+__all__ = ["DataInUseError", "Service"]
+
+log = logging.getLogger("blackmass.service")
+_CHECKPOINT = 5.0  # [s] a batch without events is still written this often
+_STOP_WITHIN = 3.0  # [s] for the devices to take their safe values at the end
+_WAITING = 64  # commands that may wait for one scan
+
+
+class DataInUseError(RuntimeError):
+    """Another service works on the same data directory."""
+
+
+class Service:
+    """A running cell. Entering it connects and scans; leaving it puts the outputs to their safe values and closes everything."""
+
+    def __init__(self, cell: LoadedCell, data: Path, clock: LiveClock, *, period: float = 0.05) -> None:
+        self.plan = cell.plan
+        self.loaded = cell
+        self.data = data
+        self.clock = clock
+        self.period = max(self.plan.scan / clock.speed, period)  # [s] real time between scans
+        self.library = Library(cell.classes)
+        self.image = ProcessImage(self.plan.image, self.plan.freshness)
+        self.frame: Frame | None = None
+        self.stopped = asyncio.Event()
+        self.why_stopped = ""
+        self._new = asyncio.Condition()
+        self._commands: asyncio.Queue[Command | Begin] = asyncio.Queue(_WAITING)
+        self._events: list[Event] = []
+        self._stack = AsyncExitStack()
+        self._happened = asyncio.Event()
+        self._journal_why = ""
+
+    # lifecycle ----------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Service:
+        async with AsyncExitStack() as stack:
+            stack.callback(_lock(self.data).close)
+            self.journal = Journal(self.data / "journal.sqlite")
+            stack.callback(self.journal.close)
+            points = [point for point in self.plan.points if isinstance(point, Point)]
+            self.historian = Historian.open(self.data, points)
+            stack.callback(self.historian.close)
+            self.bus = Bus(self.historian)
+            stack.callback(self.bus.close)
+            self.cell = Cell(self.plan, boot=self.historian.boot)
+            self._events.append(
+                Event("service", self.plan.id, "", "started", why=f"blackmass {controller.__version__}, boot {self.cell.boot}")
+            )
+            if (kept := unfinished(JournalReader(self.journal.path), self.library)) is not None:
+                self._commands.put_nowait(kept)
+            self._exchanges = [await self._connect(stack, name) for name in self.plan.devices]
+            self._tasks = [asyncio.create_task(self._serve(exchange), name=f"device {exchange.name}") for exchange in self._exchanges]
+            self._tasks += [asyncio.create_task(self._scan(), name="scan"), asyncio.create_task(self._keep(), name="journal")]
+            for task in self._tasks:
+                task.add_done_callback(self._ended)
+            stack.push_async_callback(self._stop)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    async def _connect(self, stack: AsyncExitStack, name: str) -> Exchange:
+        rows = self.plan.devices[name]
+        driver: Driver = open_driver(rows.device, data=self.data)
+        await stack.enter_async_context(driver)
+        return Exchange(rows, driver, self.image, self.plan, self.clock)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Stop the service when one of its tasks ends by an error: a controller that limps is worse than one that stops safely."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("%s ended: %r; the service stops", task.get_name(), error, exc_info=error)
+            self.why_stopped = f"{task.get_name()}: {error!r}"
+            self.stopped.set()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_STOP_WITHIN):
+                await asyncio.gather(*(self._make_safe(exchange) for exchange in self._exchanges))
+        except TimeoutError:
+            log.warning("not every device took its safe values within %g s; their own heartbeat watch will", _STOP_WITHIN)
+        self._events.append(Event("service", self.plan.id, "started", "stopped", why=self.why_stopped or "asked to"))
+        await asyncio.to_thread(self._write_journal, self._take_events(), self._state())
+
+    async def _make_safe(self, exchange: Exchange) -> None:
+        self._events += await exchange.read()
+        self._events += await exchange.write(self.plan.safe, self.cell.seq)
+
+    # devices ------------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, exchange: Exchange) -> None:
+        """Read one device, write to it, wait for the rest of its period; a slow device delays only itself."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            self._events += await exchange.read()
+            if self.frame is not None:
+                self._events += await exchange.write(self._outputs, self.cell.seq)
+            due = max(due + exchange.rows.poll, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    # the scan -----------------------------------------------------------------------------------------------------------
+
+    async def _scan(self) -> None:
+        """Scan at absolute deadlines; a missed one is skipped, never caught up with two scans back to back."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self.period
+        while True:
+            await asyncio.sleep(max(due - loop.time(), 0.0))
+            started = loop.time()
+            self._say(started - due)
+            commands = [self._commands.get_nowait() for _ in range(self._commands.qsize())]
+            scan = self.cell.scan(self.clock.plant(), self.image.snapshot(self.clock.monotonic()), commands, wall=self.clock.wall())
+            self._outputs = scan.outputs
+            self._events += scan.events
+            self.bus.put(scan.frame)
+            if self._events:
+                self._happened.set()
+            if self._journal_why and self.cell.procedure is not None:
+                self.cell.procedure.hold(self._journal_why)
+            self._set("SERVICE.SCAN_MS", (loop.time() - started) * 1e3)
+            async with self._new:
+                self.frame = scan.frame
+                self._new.notify_all()
+            due += self.period
+            if (behind := loop.time() - due) > 0.0:
+                due += (behind // self.period + 1) * self.period
+
+    def _say(self, late: float) -> None:
+        self._set("SERVICE.LATE_MS", max(late, 0.0) * 1e3)
+        self._set("SERVICE.QUEUE", float(self.bus.depth))
+        self._set("SERVICE.DROPPED", float(self.bus.dropped))
+
+    def _set(self, name: str, value: float) -> None:
+        place = self.plan.service[name]
+        self.image.value[place], self.image.quality[place] = value, 0
+        self.image.source_time[place] = self.image.receive_time[place] = round(self.clock.plant() * 1e9)
+        self.image.received[place] = self.clock.monotonic()
+
+    # the journal --------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> BatchState | None:
+        return self.cell.procedure.state if self.cell.procedure is not None else None
+
+    def _take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    async def _keep(self) -> None:
+        """Write what happened, with the batch's state, as soon as it happens; the scan does not wait for the disk."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CHECKPOINT):
+                    await self._happened.wait()
+            self._happened.clear()
+            state = self._state()
+            if self._events or state is not None:
+                copy = BatchState.from_json(state.to_json()) if state is not None else None
+                await asyncio.to_thread(self._write_journal, self._take_events(), copy)
+
+    def _write_journal(self, events: list[Event], state: BatchState | None) -> None:
+        try:
+            self.journal.append(state.id if state else "", self.clock.plant(), self.clock.wall(), events, state=state)
+        except JournalError as error:
+            self._events = [*events, *self._events][-10_000:]  # kept for the next try; a full disk must not fill the memory too
+            if not self._journal_why:
+                log.error("%s", error)
+            self._journal_why = str(error)
+        else:
+            self._journal_why = ""
+
+    # the link to the face -----------------------------------------------------------------------------------------------
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """Yield the newest frame whenever there is a new one."""
+        last = -1
+        while True:
+            async with self._new:
+                await self._new.wait_for(lambda: self.frame is not None and self.frame.seq != last)
+                frame = self.frame
+            if frame is not None:
+                last = frame.seq
+                yield frame
+
+    async def send(self, command: Command) -> Receipt:
+        """Journal a command and hand it to the next scan."""
+        if self._journal_why:
+            return Receipt(accepted=False, why=self._journal_why)
+        if refused := self.cell.refuses(command):
+            return Receipt(accepted=False, why=refused)
+        if self._commands.full():
+            return Receipt(accepted=False, why=f"{_WAITING} commands wait already; try again")
+        try:
+            ready = await asyncio.to_thread(self._prepare, command) if isinstance(command, Start) else command
+        except (BadInput, ValueError) as error:
+            return Receipt(accepted=False, why=str(error))
+        except JournalError as error:
+            self._journal_why = str(error)
+            return Receipt(accepted=False, why=str(error))
+        state = self._state()
+        intent = Event("command", command.do, "", command.model_dump_json(exclude={"who", "why", "do"}), command.who, command.why)
+        try:
+            await asyncio.to_thread(
+                self.journal.append,
+                ready.state.id if isinstance(ready, Begin) else state.id if state else "",
+                self.clock.plant(),
+                self.clock.wall(),
+                [intent],
+            )
+        except JournalError as error:
+            return Receipt(accepted=False, why=str(error))
+        self._commands.put_nowait(ready)
+        return Receipt(accepted=True)
+
+    def _prepare(self, command: Start) -> Begin:
+        recipe = self.library.load(command.recipe)
+        batch, number = self.journal.next_id(self.plan.id)
+        begin = self.library.prepare(recipe, self.plan, batch, self.clock.plant(), command.parameters, command.lot, command.who)
+        self.journal.begin(begin.state, number, recipe.text, recipe.file, self.plan.id)
+        return begin
+
+    def describe(self) -> dict[str, Any]:
+        """Return what does not change while the service runs, ready for JSON."""
+        plan = self.plan
+        rows = plan.loops
+        return {
+            "version": controller.__version__,
+            "cell": plan.id,
+            "description": plan.description,
+            "simulated": plan.simulated,
+            "mode": "SIMULATED" if plan.simulated else "LIVE",
+            "speed": self.clock.speed,
+            "scan": plan.scan,
+            "boot": self.cell.boot,
+            "points": [as_json(point) for point in plan.points],
+            "units": [
+                {
+                    "name": unit.name,
+                    "unit_class": unit.unit_class,
+                    "description": unit.description,
+                    "roles": {name: plan.inputs[role.measured].name for name, role in unit.roles.items()},
+                    "key": [plan.inputs[unit.roles[role].measured].name for role in unit.key],
+                }
+                for unit in plan.units.values()
+            ],
+            "loops": [
+                {
+                    "name": name,
+                    "description": self.loaded.descriptions.get(name, ""),
+                    "unit": getattr(plan.inputs[int(rows.pv[place])], "unit", ""),
+                    "pv": plan.inputs[int(rows.pv[place])].name,
+                    "sp": f"{name}.SP",
+                    "out": f"{plan.outputs[int(rows.out[place])].name}.OUT",
+                    "mode": f"{name}.MODE",
+                }
+                for place, name in enumerate(rows.names)
+            ],
+            "devices": [
+                {
+                    "name": name,
+                    "profile": row.device.profile.id,
+                    "address": str(row.device.address),
+                    "description": row.device.profile.description,
+                }
+                for name, row in plan.devices.items()
+            ],
+            "interlocks": [
+                {
+                    "name": name,
+                    "unit": plan.interlocks.units[place],
+                    "text": f"{plan.interlocks.texts[place]} (permit {plan.interlocks.says[place]})",
+                }
+                for place, name in enumerate(plan.interlocks.names)
+            ],
+            "recipes": self.library.summaries(),
+        }
+
+
+def _lock(data: Path) -> IO[str]:
+    """Return the locked lock file of a data directory; raise `DataInUseError` if another service holds it."""
+    data.mkdir(parents=True, exist_ok=True)
+    file = (data / "lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise DataInUseError(
+            f"data directory {data} is used by another service (process {owner}); stop it, or choose another with --data"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
