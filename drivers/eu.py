@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["EuError", "Quantity", "compatible", "convert", "difference", "known", "parse"]
+__all__ = ["EuError", "Quantity", "compatible", "convert", "difference", "factor", "known", "parse", "product", "quotient"]
 
 
 class EuError(ValueError):
@@ -60,20 +60,23 @@ _SYMBOLS: dict[str, tuple[dict[str, int], float]] = {
 }  # fmt: skip
 
 
+_PARTS = re.compile(r"([*/])")
+
+
 @lru_cache(maxsize=512)
 def _resolve(eu: str) -> tuple[tuple[tuple[str, int], ...], float]:
-    """Return (dimensions, factor) of an eu such as ``L/min`` or ``mS/cm``."""
+    """Return (dimensions, factor) of an eu such as ``L/min``, ``mS/cm`` or ``L/min*h``, read from left to right."""
     factor, dims = 1.0, dict[str, int]()
-    parts = eu.split("/")
-    for place, symbol in enumerate(parts):
+    parts = _PARTS.split(f"*{eu}")[1:]  # operator, symbol, operator, symbol ...
+    for operator, symbol in zip(parts[::2], parts[1::2], strict=True):
         entry = _SYMBOLS.get(symbol.strip())
-        if entry is None or (symbol == "" and len(parts) > 1):
+        if entry is None or (symbol == "" and len(parts) > 2):
             raise EuError(f"eu {eu!r} is not known (at {symbol!r}); known symbols: {' '.join(sorted(filter(None, _SYMBOLS)))}")
-        sign = 1 if place == 0 else -1
+        sign = 1 if operator == "*" else -1
         factor *= entry[1] ** sign
         for name, power in entry[0].items():
             # in a rate (degC/min) a degree is a difference
-            base = "K" if name == "degC" and len(parts) > 1 else name
+            base = "K" if name == "degC" and len(parts) > 2 else name
             dims[base] = dims.get(base, 0) + sign * power
     return tuple(sorted((name, power) for name, power in dims.items() if power)), factor
 
@@ -95,6 +98,50 @@ def compatible(a: str, b: str) -> bool:
 def difference(eu: str) -> str:
     """Return the eu of a difference of two values [eu]: ``K`` for ``degC``, else itself."""
     return "K" if eu == "degC" else eu
+
+
+def factor(source: str, target: str) -> float:
+    """Return what a value [source] is multiplied by to be in [target]; raise `EuError` when they measure different things."""
+    return convert(1.0, source, target)
+
+
+def _factors(eu: str) -> list[tuple[str, str]]:
+    parts = _PARTS.split(f"*{eu}")[1:]
+    return [(operator, symbol.strip()) for operator, symbol in zip(parts[::2], parts[1::2], strict=True) if symbol.strip() not in ("", "1")]
+
+
+def _joined(*factors: tuple[str, str]) -> str:
+    """Return the eu made of (operator, symbol) pairs, with the symbols that cancel left out."""
+    above, below = [symbol for sign, symbol in factors if sign == "*"], list[str]()
+    for symbol in (symbol for sign, symbol in factors if sign == "/"):
+        above.remove(symbol) if symbol in above else below.append(symbol)
+    left = "*".join(above) or ("1" if below else "")
+    return "/".join([left, *below])
+
+
+def product(a: str, b: str) -> str:
+    """Return the eu of a value [a] times a value [b]; raise `EuError` for a temperature, whose zero is arbitrary.
+
+    >>> product("L/min", "min"), product("", "kg"), product("L", "mol/L")
+    ('L', 'kg', 'mol')
+    """
+    _no_temperature(a, b)
+    return _joined(*_factors(a), *_factors(b))
+
+
+def quotient(a: str, b: str) -> str:
+    """Return the eu of a value [a] over a value [b]; raise `EuError` for a temperature.
+
+    >>> quotient("L", "min"), quotient("kg", "kg"), quotient("", "L/min")
+    ('L/min', '', 'min/L')
+    """
+    _no_temperature(a, b)
+    return _joined(*_factors(a), *(("/" if sign == "*" else "*", symbol) for sign, symbol in _factors(b)))
+
+
+def _no_temperature(*eus: str) -> None:
+    if "degC" in eus:
+        raise EuError("a temperature [degC] cannot be multiplied or divided; take the difference of two, which is in K")
 
 
 def convert(value: float, source: str, target: str) -> float:
