@@ -32,7 +32,9 @@ def balance(records: Mapping[str, float]) -> Balance:
     (process design basis, section 1.3). Records: ``charge.mass`` [kg], ``feed.*`` and ``product.*`` [mg/kg], ``weighing.mass`` [kg],
     ``adjust.added_*`` [mol], ``cement.powder`` [kg]. What is missing makes the figures NaN.
     """
-    assay = {name: {key.partition(".")[2]: value for key, value in records.items() if key.startswith(f"{name}.")} for name in ("feed", "product")}
+    assay = {
+        name: {key.partition(".")[2]: value for key, value in records.items() if key.startswith(f"{name}.")} for name in ("feed", "product")
+    }
     charged = records.get("charge.mass", math.nan) * metals(assay["feed"])
     salts = sum(records.get(f"adjust.added_{metal}", 0.0) for metal in ("ni", "co", "mn"))
     added = salts + records.get("cement.powder", 0.0) * 1e3 / MOLAR_MASS["ni"]

@@ -7,7 +7,7 @@ A `Procedure` is driven by the scan: `scan` once per scan, `command` for what pe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Procedure:
         self.events: list[Event] = []
         self._units = {alias: UnitView(bench.plan.units[name], bench) for alias, name in state.units.items()}
         self._entered: dict[str, _Entered] = {}
-        self._leaves = list(_leaves(recipe.procedure))
-        self._groups = {group.path: group for group in _groups(recipe.procedure)}
+        self._leaves = list(recipe.leaves())
+        self._groups = {group.path: group for group in recipe.groups()}
         self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
         self._whys: dict[str, str] = {}
         for leaf in self._leaves:
@@ -92,7 +92,7 @@ class Procedure:
         """Return whether a step, or every step of a group, is done."""
         if step in self.state.steps:
             return self.state.steps[step].state == "done"
-        return all(self.state.steps[leaf.path].state == "done" for leaf in _leaves(self._groups[step]))
+        return all(self.state.steps[leaf.path].state == "done" for leaf in self._groups[step].leaves())
 
     # commands -----------------------------------------------------------------------------------------------------------
 
@@ -405,24 +405,9 @@ class Procedure:
         return self.state.state in FINAL
 
 
-def _leaves(group: Group) -> Iterator[RunStep | AskStep]:
-    for step in group.steps:
-        if isinstance(step, Group):
-            yield from _leaves(step)
-        else:
-            yield step
-
-
-def _groups(group: Group) -> Iterator[Group]:
-    yield group
-    for step in group.steps:
-        if isinstance(step, Group):
-            yield from _groups(step)
-
-
 def expected_durations(recipe: Recipe) -> dict[str, float]:
     """Return how long each step is expected to take [s], as far as the recipe says."""
-    return {leaf.path: leaf.expect for leaf in _leaves(recipe.procedure) if isinstance(leaf, RunStep) and leaf.expect is not None}
+    return {leaf.path: leaf.expect for leaf in recipe.leaves() if isinstance(leaf, RunStep) and leaf.expect is not None}
 
 
 def _time(seconds: float) -> str:

@@ -35,7 +35,7 @@ class AdjustRatio(Phase):
     spec: ClassVar = PhaseSpec(
         "adjust_ratio",
         {
-            "assay": ParameterSpec("text", say="the record of the liquor's assay"),
+            "assay": ParameterSpec("record", say="the record of the liquor's assay"),
             "nickel": ParameterSpec("quantity", eu="", low=0.0, high=1.0, say="mole fraction wanted"),
             "cobalt": ParameterSpec("quantity", eu="", low=0.0, high=1.0, say="mole fraction wanted"),
             "manganese": ParameterSpec("quantity", eu="", low=0.0, high=1.0, say="mole fraction wanted"),

@@ -23,7 +23,7 @@ class Release(Phase):
     spec: ClassVar = PhaseSpec(
         "release",
         {
-            "assay": ParameterSpec("text", say="the record of the product's assay"),
+            "assay": ParameterSpec("record", say="the record of the product's assay"),
             "nickel": ParameterSpec("quantity", eu="", low=0.0, high=1.0, say="mole fraction wanted"),
             "cobalt": ParameterSpec("quantity", eu="", low=0.0, high=1.0, say="mole fraction wanted"),
             "manganese": ParameterSpec("quantity", eu="", low=0.0, high=1.0, say="mole fraction wanted"),

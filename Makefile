@@ -1,0 +1,71 @@
+# blackmass: two commands for a newcomer, `make demo` and `make test`; the rest is for those who work on it.
+# Settings: SPEED= (plant seconds a second), INFLUX=url, PORT=, DATA= for the demo; PYTHON= the interpreter to begin with.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PAGE   := controller/web/static/vendor/.done
+
+.PHONY: demo test lint bench docs lock influxd clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -2
+	@echo "targets: demo test lint bench docs lock influxd clean"
+
+demo: $(VENV)/.run $(PAGE)
+	@$(BIN)/blackmass demo $(if $(SPEED),--speed $(SPEED)) $(if $(INFLUX),--influx $(INFLUX)) $(if $(PORT),--port $(PORT)) $(if $(DATA),--data $(DATA))
+
+test: $(VENV)/.dev $(PAGE) lint influxd
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/make.py
+
+# A real InfluxDB 2 for the tests: built once from its Go modules (about 8 minutes) and kept in the cache folder.
+# With CI=true a failure to build is a failure of the tests; elsewhere they say in one line what they could not run.
+influxd:
+	@if [ "$(CI)" = "true" ]; then tests/influxd/build >/dev/null; else tests/influxd/build --only-if-cached >/dev/null 2>&1 || true; fi
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "blackmass needs Python 3.11 or newer; name one with PYTHON=, such as: make demo PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/pip
+	@echo "Setting up (pinned and hashed dependencies) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/bin/pip
+	@echo "Setting up for development (pinned and hashed dependencies) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.run $@
+
+$(PAGE): controller/web/package-lock.json controller/web/vendor.py | $(VENV)/bin/pip
+	@command -v npm >/dev/null || \
+	  { echo "The page's scripts come from npm, which is not installed; on Debian: apt-get install npm" >&2; exit 1; }
+	@$(PYTHON) controller/web/vendor.py
+	@touch $@
+
+# New pins: needs uv (pip install uv).
+lock:
+	uv pip compile pyproject.toml --group build --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --output-file requirements/run.txt
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --output-file requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) build dist controller/web/node_modules controller/web/static/vendor .mypy_cache .ruff_cache .pytest_cache
