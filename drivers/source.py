@@ -7,6 +7,7 @@ Errors
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import re
 import tomllib
@@ -66,6 +67,7 @@ class Document:
     data: Any
     text: str
     positions: dict[KeyPath, Position] = field(default_factory=dict)
+    values: dict[KeyPath, Position] = field(default_factory=dict)  # where the value of a key begins, if the format tells
 
     def at(self, *path: str | int) -> Position:
         """Return where `path` stands; of what is absent, where its nearest parent does."""
@@ -73,6 +75,15 @@ class Document:
             if (found := self.positions.get(path[:end])) is not None:
                 return found
         return Position(self.file)
+
+    def value_at(self, *path: str | int) -> Position:
+        """Return where the value at `path` begins (`at` gives its key); inside the quotes, if it has any."""
+        where = self.values.get(path)
+        if where is None:
+            return self.at(*path)
+        line = self.text.splitlines()[where.line - 1] if where.line <= self.text.count("\n") + 1 else ""
+        quoted = line[where.column - 1 : where.column] in ("'", '"')
+        return Position(where.file, where.line, where.column + 1) if quoted else where
 
     def problem(self, path: Sequence[str | int], what: str) -> Problem:
         """Return a `Problem` at `path`."""
@@ -88,7 +99,7 @@ def _text(path: Path) -> str:
     if len(raw) > _TOO_LARGE:
         raise BadInput([Problem(where, f"{len(raw)} bytes; expected at most {_TOO_LARGE}")])
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise BadInput([Problem(Position(str(path), line), f"byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8")]) from None
@@ -111,6 +122,10 @@ def read_toml(path: Path) -> Document:
         else:  # "at end of document": a truncated file
             where = Position(str(path), text.count("\n") + 1, len(text) - text.rfind("\n"))
         raise BadInput([Problem(where, f"not valid TOML: {_TOML_ERROR.sub('', message).strip()}")]) from None
+    except RecursionError:
+        raise BadInput([Problem(Position(str(path)), "arrays or tables are nested too deeply")]) from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadInput([Problem(Position(str(path)), f"not valid TOML: {error}")]) from None
     return Document(str(path), data, text, _TomlScan(str(path), text).positions)
 
 
@@ -129,7 +144,7 @@ class _TomlScan:
         self._document()
 
     def _here(self, offset: int) -> Position:
-        line = self.text.count("\n", 0, offset)
+        line = bisect.bisect_right(self.starts, offset) - 1
         return Position(self.file, line + 1, offset - self.starts[line] + 1)
 
     def _skip(self) -> None:
@@ -145,7 +160,10 @@ class _TomlScan:
             if match is None:  # cannot be: tomllib has accepted this text
                 raise BadInput([Problem(self._here(self.at), "expected a key")])
             start = self.at + len(match[0]) - len(match[0].lstrip())
-            keys.append((next(group for group in match.groups() if group is not None), start))
+            key = next(group for group in match.groups() if group is not None)
+            if match[1] is not None and "\\" in key:
+                key = str(tomllib.loads(f'key = "{key}"')["key"])
+            keys.append((key, start))
             self.at = match.end()
             if self._peek() != ".":
                 return keys
@@ -237,6 +255,10 @@ def read_yaml(path: Path) -> Document:
         raise BadInput([Problem(where, f"not valid YAML: {error.problem or error.context}")]) from None
     except YAMLError as error:
         raise BadInput([Problem(Position(str(path)), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    except RecursionError:
+        raise BadInput([Problem(Position(str(path)), "lists or keys are nested too deeply")]) from None
+    except ValueError as error:  # of ruamel's own scanner: a number in an escape or a directive that is none
+        raise BadInput([Problem(Position(str(path)), f"not valid YAML: {error}")]) from None
     if root is None:
         raise BadInput([Problem(Position(str(path)), "the file is empty")])
     document = Document(str(path), None, text)
@@ -246,10 +268,14 @@ def read_yaml(path: Path) -> Document:
     def build(node: Node, at: KeyPath) -> Any:
         where = Position(str(path), node.start_mark.line + 1, node.start_mark.column + 1)
         document.positions.setdefault(at, where)
+        document.values[at] = where
         if id(node) in seen:
             problems.append(Problem(where, "aliases (*name) are not used here; write the value again"))
             return None
         seen.add(id(node))
+        if text[node.start_mark.index : node.start_mark.index + 1] in ("!", "&"):
+            problems.append(Problem(where, "tags (!name) and anchors (&name) are not used here; write plain text or a number"))
+            return None
         if isinstance(node, MappingNode):
             result: dict[str, Any] = {}
             for key, value in node.value:
@@ -264,7 +290,13 @@ def read_yaml(path: Path) -> Document:
             return result
         if isinstance(node, SequenceNode):
             return [build(value, (*at, place)) for place, value in enumerate(node.value)]
-        return _scalar(node) if isinstance(node, ScalarNode) else None
+        if not isinstance(node, ScalarNode):
+            return None
+        try:
+            return _scalar(node)
+        except ValueError:  # an integer of thousands of digits
+            problems.append(Problem(where, f"expected a number, got one of {len(node.value)} digits"))
+            return None
 
     document.data = build(root, ())
     if problems:

@@ -110,7 +110,7 @@ def _complain(text: str, error: UnexpectedInput) -> Misuse:
         if token.type == "$END":
             return Misuse(len(text), f"the expression ends too soon; {_expected(error)}")
         at = token.start_pos or 0
-        if token.type == "COMPARE" and "PLUS" in error.expected:
+        if token.type == "COMPARE" and "NAME" not in (error.accepts or error.expected):
             return Misuse(at, f"{str(token)!r} cannot follow a comparison; write 'a < b and b < c'")
         return Misuse(at, f"did not expect {str(token)!r} here; {_expected(error)}")
     return Misuse(0, "cannot be read as an expression")

@@ -89,6 +89,10 @@ def named(unit: str) -> str:
     return unit or "a plain number"
 
 
+def _in(unit: str) -> str:
+    return f"in {unit}" if unit else "a plain number"
+
+
 # eu ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -118,14 +122,14 @@ def give(typed: Typed, want: str, text: str) -> Node:
     what = text[typed.start : typed.end]
     if want == BOOL:
         if typed.eu != BOOL:
-            raise Misuse(typed.start, f"expected a condition, but {what!r} is a value in {named(typed.eu)}; compare it with something")
+            raise Misuse(typed.start, f"expected a condition, but {what!r} is a value ({named(typed.eu)}); compare it with something")
         return typed.node
     if typed.eu == BOOL:
         raise Misuse(typed.start, f"expected a value in {named(want)}, but {what!r} is a condition")
     _not_bare(typed, want, what)
     if not _agree(typed.eu, want):
         hint = "; a difference of temperatures is in K" if {typed.eu, want} == {"K", "degC"} else ""
-        raise Misuse(typed.start, f"expected a value in {named(want)}, but {what!r} is in {named(typed.eu)}{hint}")
+        raise Misuse(typed.start, f"expected a value in {named(want)}, but {what!r} is {_in(typed.eu)}{hint}")
     return convert(typed, want)
 
 
@@ -164,7 +168,7 @@ class _Meaning:
     def _truth(self, branch: Branch) -> Typed:
         typed = self.of(branch)
         if typed.eu != BOOL:
-            raise Misuse(typed.start, f"expected a condition, but {self._text(typed)!r} is a value in {named(typed.eu)}")
+            raise Misuse(typed.start, f"expected a condition, but {self._text(typed)!r} is a value ({named(typed.eu)})")
         return typed
 
     def _same(self, verb: str, left: Typed, right: Typed) -> tuple[Node, Node, str]:
@@ -203,7 +207,10 @@ class _Meaning:
         return Typed(Read(name), self._eu(name, start), start, end, (name,))
 
     def _eu(self, name: str, at: int) -> str:
-        unit = self.names.eu(name)
+        try:
+            unit = self.names.eu(name)
+        except ValueError as error:
+            raise Misuse(at, str(error)) from None
         if unit is None:
             raise Misuse(at, f"no name {name!r} here{nearest(name, self.names.known())}")
         return unit
@@ -316,9 +323,12 @@ class _Meaning:
 
     def _done(self, tree: Tree[Token], start: int, end: int) -> Typed:
         name = str(tree.children[0])
-        path = self.names.step(name)
+        try:
+            path = self.names.step(name)
+        except ValueError as error:
+            raise Misuse(start, str(error)) from None
         if path is None:
-            raise Misuse(start, f"no step {name!r}")
+            raise Misuse(start, f"no step {name!r} here")
         return Typed(Done(path), BOOL, start, end)
 
     def _negate(self, tree: Tree[Token], start: int, end: int) -> Typed:

@@ -70,6 +70,7 @@ class PhaseSpec:
     classes: tuple[str, ...] = ()  # unit classes that it runs on; empty: any
     records: Mapping[str, str] = field(default_factory=dict)
     say: str = ""
+    ends: bool = True  # False: goes on until the step's `until`, which must then be given
 
 
 Catalogue: TypeAlias = Mapping[str, PhaseSpec]

@@ -47,7 +47,7 @@ class Names(Protocol):
     """What an expression may speak of."""
 
     def eu(self, name: str) -> str | None:
-        """Return the declared eu of a name; None if there is no such name."""
+        """Return the declared eu of a name; None if there is none. Raise `ValueError` with why it cannot be used."""
 
     def known(self) -> Iterable[str]:
         """Return all names, for a suggestion."""
@@ -56,7 +56,7 @@ class Names(Protocol):
         """Return the declared range of a name [its eu]."""
 
     def step(self, name: str) -> str | None:
-        """Return the path of the step or group that a name means; None if there is no such step."""
+        """Return the path of the step or group that a name means; None if there is none. Raise `ValueError` with why not."""
 
 
 def show(value: float, eu: str) -> str:
