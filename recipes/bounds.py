@@ -5,13 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from recipes.classes import UnitClass
+from drivers import eu as units_of_measure
+from recipes.classes import RoleSpec, UnitClass
 from recipes.meaning import nearest
 from recipes.model import Catalogue, Parameter
 from recipes.nodes import Range, show
 from recipes.outline import Outline, order, step_path
 
-__all__ = ["RecipeNames", "StepNames", "outside", "spell"]
+__all__ = ["RecipeNames", "StepNames", "eu_from", "outside", "spell"]
+
+
+def eu_from(rule: str, role: RoleSpec) -> str:
+    """Return the eu that ``role:``, ``integral:`` or ``rate:`` takes from a role; raise `EuError` if it cannot."""
+    kind = rule.partition(":")[0]
+    if kind == "rate":
+        return f"{units_of_measure.difference(role.eu) or 1}/s"
+    if kind == "role":
+        return role.eu
+    amount, _, time = role.eu.rpartition("/")
+    if not amount or not units_of_measure.compatible(time, "s"):
+        raise units_of_measure.EuError(f"no flow: its eu is {role.eu or 'none'}")
+    return amount
 
 
 class RecipeNames:
@@ -31,8 +45,20 @@ class RecipeNames:
         self.makers: dict[str, Outline] = {}  # who makes each record
         for step in root.walk():
             for name, unit in step.records(catalogue).items():
-                self._eu.setdefault(name, unit)
+                self._eu.setdefault(name, self._recorded(step, unit))
                 self.makers.setdefault(name, step)
+
+    def _recorded(self, step: Outline, rule: str) -> str:
+        """Return the eu of a record; one such as ``integral:flow`` comes from the role that the step gives for `flow`."""
+        parameter, given = rule.partition(":")[2], step.body.get("with")
+        if not parameter:
+            return rule
+        unit = self.units.get(step.unit)
+        role = unit.roles.get(str(given.get(parameter))) if unit is not None and isinstance(given, dict) else None
+        try:
+            return "" if role is None else eu_from(rule, role)
+        except units_of_measure.EuError:  # said of the step's arguments
+            return ""
 
     def eu(self, name: str) -> str | None:
         """Return the eu of a name; None if there is no such name."""

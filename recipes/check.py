@@ -10,7 +10,7 @@ from typing import Any
 
 from drivers import eu
 from drivers.source import KeyPath
-from recipes.bounds import RecipeNames, StepNames, outside, spell
+from recipes.bounds import RecipeNames, StepNames, eu_from, outside, spell
 from recipes.classes import RoleSpec, UnitClass
 from recipes.expression import Expression
 from recipes.meaning import nearest
@@ -96,7 +96,9 @@ class _Arguments:
         found = roles[value]
         if spec.roles and found.kind not in spec.roles:
             wanted = " or ".join(spec.roles)
-            self.reader.say(at, f"{name}: {self.step.unit}.{value} is a {found.kind}; phase {self.spec.name} takes a {wanted}", value=True)
+            self.reader.say(
+                at, f"{name}: {self.step.unit}.{value} is of kind {found.kind}; phase {self.spec.name} takes {wanted}", value=True
+            )
             return None
         self.roles[name] = found
         return value
@@ -126,7 +128,7 @@ class _Arguments:
         if role is not None:
             where = f"{self.step.unit}.{self.done[parameter]}"
             try:
-                unit = role.eu if kind == "role" else _integral(role.eu) if kind == "integral" else f"{eu.difference(role.eu) or 1}/s"
+                unit = eu_from(spec.eu, role)
             except eu.EuError as error:
                 self.reader.say((*self.at, name), f"{name}: {where} has {error}")
                 return None
@@ -142,13 +144,6 @@ class _Arguments:
                 what = f"{name}: {spell(*found, unit)}, but {takes} {spell(low, high, unit)}{hint}"
                 self.reader.say((*self.at, name), what, value=True)
         return made
-
-
-def _integral(unit: str) -> str:
-    amount, _, time = unit.rpartition("/")
-    if not amount or not eu.compatible(time, "s"):
-        raise eu.EuError(f"no flow: its eu is {unit or 'none'}")
-    return amount
 
 
 def clashes(reader: Reader, root: Outline, catalogue: Catalogue, classes: dict[str, UnitClass]) -> None:

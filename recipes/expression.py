@@ -30,8 +30,9 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from drivers.source import BadInput, Position, Problem
+from recipes.conditions import Condition, Done
 from recipes.meaning import Misuse, Typed, give, means
-from recipes.nodes import Condition, Done, Memory, Names, Node, Range, Scope, show
+from recipes.nodes import Memory, Names, Node, Range, Scope, show
 
 __all__ = ["Expression", "Memory", "Names", "Range", "Scope", "compile_expression", "is_name"]
 

@@ -67,8 +67,9 @@ def _scaling(reader: Reader, parameter: Parameter, formula: Mapping[str, Paramet
     elif not base.value.value > 0.0 or base.low < 0.0:
         reader.say(at, f"{parameter.name} scales with {base.name}, which must be above 0; it is {base.value}", value=True)
     else:
-        ends = sorted(parameter.value.value * limit / base.value.value for limit in (base.low, base.high))
-        if outside((ends[0], ends[1]), parameter.low, parameter.high):
+        first, last = (parameter.value.value * limit / base.value.value for limit in (base.low, base.high))
+        ends = (min(first, last), max(first, last))  # a negative value turns them round
+        if outside(ends, parameter.low, parameter.high):
             over = f"{parameter.name} scaled over {base.name} of {spell(base.low, base.high, base.eu)} is {spell(*ends, parameter.eu)}"
             reader.say(at, f"{over}; its range is {spell(parameter.low, parameter.high, parameter.eu)}", value=True)
 

@@ -22,8 +22,8 @@ from recipes.reader import Reader
 __all__ = ["BadFormula", "bind_formula", "load_recipe"]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_RUN = ("with", "unit", "until", "max", "on_hold", "max_hold", "resume", "record", "say")
-_ASK = ("unit", "role", "kind", "eu", "record", "pass_if", "say")
+_RUN = ("with", "unit", "until", "max", "on_hold", "max_hold", "resume", "record", "expect", "say")
+_ASK = ("unit", "role", "kind", "eu", "record", "pass_if")
 
 
 def load_recipe(path: Path, classes: Mapping[str, UnitClass], catalogue: Catalogue) -> Recipe:
@@ -170,6 +170,7 @@ class _Compiler:
         until = reader.expression(body.get("until"), (*at, "until"), "until", running, "bool")
         limit = reader.time(body.get("max"), (*at, "max"), "max")
         max_hold = reader.time(body.get("max_hold"), (*at, "max_hold"), "max_hold")
+        expect = reader.time(body.get("expect"), (*at, "expect"), "expect")
         resume = None
         if "resume" in body:
             entry = reader.mapping(body["resume"], (*at, "resume"), required=("require",), what="resume")
@@ -196,6 +197,7 @@ class _Compiler:
             max_hold,
             resume,
             None if record is None else str(record),
+            expect,
             self._text(step, "say"),
             reader.document.at(*at),
         )

@@ -16,30 +16,8 @@ from lark import Token, Tree
 
 from drivers import eu
 from drivers.tags import Quality
-from recipes.nodes import (
-    Absolute,
-    All,
-    AnyOf,
-    Compare,
-    Condition,
-    Constant,
-    Converted,
-    Difference,
-    Done,
-    Fixed,
-    Greatest,
-    IsQuality,
-    Lasting,
-    Least,
-    Names,
-    Node,
-    Not,
-    Product,
-    Quotient,
-    Read,
-    Sum,
-    Within,
-)
+from recipes.conditions import All, AnyOf, Compare, Condition, Done, Fixed, IsQuality, Lasting, Not, Within
+from recipes.nodes import Absolute, Constant, Converted, Difference, Greatest, Least, Names, Node, Product, Quotient, Read, Sum
 
 __all__ = ["Misuse", "Typed", "give", "means", "nearest"]
 
@@ -80,7 +58,7 @@ class Typed:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a suggestion to append to "no such name", empty if nothing is near."""
-    near = difflib.get_close_matches(name, list(known), 2)
+    near = difflib.get_close_matches(name, list(dict.fromkeys(known)), 2)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 

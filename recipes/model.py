@@ -112,7 +112,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """A phase on a unit. `record` is the name its results get (None: the step's own name)."""
+    """A phase on a unit. `record` is the name its results get (None: they are not kept); `expect` says how long it usually takes."""
 
     name: str
     path: str
@@ -125,6 +125,7 @@ class RunStep:
     max_hold: float | None  # [s]
     resume: Expression | None
     record: str | None
+    expect: float | None  # [s]
     say: str
     where: Position
 

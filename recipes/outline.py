@@ -51,8 +51,8 @@ class Outline:
         body = self.body
         if self.kind == "run":
             spec = catalogue.get(str(body.get("run")))
-            name = str(body.get("record") or self.name)
-            return {f"{name}.{field}": unit for field, unit in spec.records.items()} if spec else {}
+            name = str(body.get("record") or "")
+            return {f"{name}.{field}": unit for field, unit in spec.records.items()} if spec and name else {}
         if self.kind == "ask" and isinstance(body.get("record"), str) and body.get("kind") != "text":
             return {str(body["record"]): str(body.get("eu") or "")}
         return {}
@@ -61,7 +61,7 @@ class Outline:
         """Return the name under which it records something; empty if it records nothing."""
         if self.kind == "run":
             spec = catalogue.get(str(self.body.get("run")))
-            return str(self.body.get("record") or self.name) if spec and spec.records else ""
+            return str(self.body.get("record") or "") if spec and spec.records else ""
         return str(self.body.get("record") or "") if self.kind == "ask" else ""
 
 

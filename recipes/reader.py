@@ -103,10 +103,10 @@ class Reader:
             return given.value
         try:
             if given.eu == "" and unit not in ("", "1"):
-                raise eu.EuError(f"{given.value:g} has no eu")
+                raise eu.EuError(f"{given.value:g} has no eu; write '{given.value:g} {unit}'")
             return given.to(unit)
         except eu.EuError as error:
-            self.say(at, f"{what}: {error}; expected a value in {unit or 'a plain number'}", value=True)
+            self.say(at, f"{what}: {error}", value=True)
             return None
 
     def time(self, data: Any, at: KeyPath, what: str) -> float | None:
