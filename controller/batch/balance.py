@@ -29,15 +29,15 @@ def balance(records: Mapping[str, float]) -> Balance:
     """Return the balance from the records of a batch.
 
     Recovery counts Ni+Co+Mn of the charged black mass that are in the dry product, less what was added as salts or nickel powder
-    (process design basis, section 1.3). Records: ``charge.mass`` [kg], ``feed.*`` and ``product.*`` [mg/kg], ``weighing.mass`` [kg],
-    ``adjust.added_*`` [mol], ``cement.powder`` [kg]. What is missing makes the figures NaN.
+    (process design basis, section 1.3). Records: ``charge.amount`` [kg], ``feed.*`` and ``product.*`` [mg/kg], ``weighing.mass`` [kg],
+    ``adjust.added_*`` [mol], ``cement.amount`` [kg]. What is missing makes the figures NaN.
     """
     assay = {
         name: {key.partition(".")[2]: value for key, value in records.items() if key.startswith(f"{name}.")} for name in ("feed", "product")
     }
-    charged = records.get("charge.mass", math.nan) * metals(assay["feed"])
+    charged = records.get("charge.amount", math.nan) * metals(assay["feed"])
     salts = sum(records.get(f"adjust.added_{metal}", 0.0) for metal in ("ni", "co", "mn"))
-    added = salts + records.get("cement.powder", 0.0) * 1e3 / MOLAR_MASS["ni"]
+    added = salts + records.get("cement.amount", 0.0) * 1e3 / MOLAR_MASS["ni"]
     dry = records.get("weighing.mass", math.nan) * (1.0 - assay["product"].get("moisture", math.nan) / 100.0)
     product = dry * metals(assay["product"])
     recovery = 100.0 * (product - added) / charged if charged > 0.0 else math.nan

@@ -41,8 +41,9 @@ class Phase(ABC):
         """Ask for outputs and yield why it waits, once a scan; return when done."""
 
     def keep(self, name: str, value: float) -> None:
-        """Record a result under this step's record name."""
-        self.records[f"{self.record}.{name}"] = value
+        """Record a result under this step's record name; a step without one records nothing."""
+        if self.record:
+            self.records[f"{self.record}.{name}"] = value
 
 
 CATALOGUE: dict[str, type[Phase]] = {}

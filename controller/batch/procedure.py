@@ -247,19 +247,13 @@ class Procedure:
                 entered.finished = True
                 entered.says = ""
             record.issued = {role: (value, None if math.isinf(ramp) else ramp) for role, (value, ramp) in view.issued.items()}
-        if step.until is None:
-            if entered.finished:
-                self._end(step, "done")
-            return
-        truth = step.until.truth(self, record.memory)
+        truth = None if step.until is None else step.until.truth(self, record.memory)
         if truth is True or entered.finished:
             self._end(step, "done")
-        elif truth is None and (lost := self._lost(step.until)):
+        elif step.until is not None and truth is None and (lost := self._lost(step.until)):
             self.hold(f"{step.path} waits for '{step.until.text}', but {lost}")
         elif step.limit is not None and record.active - record.extended > step.limit:
-            self.hold(
-                f"{step.path} has taken {_time(record.active)}, at most {_time(step.limit)}: waits for {step.until.explain(self, record.memory)}"
-            )
+            self.hold(f"{step.path} has taken {_time(record.active)}, at most {_time(step.limit)}: {self.says(step)}")
 
     def _enter(self, step: RunStep, record: StepRecord) -> _Entered:
         kind = CATALOGUE[step.phase]
@@ -268,7 +262,7 @@ class Procedure:
             if isinstance(given, float) and not math.isfinite(given):
                 raise PhaseFailed(f"parameter {name} is not known yet; check that the step it comes from has run")
         phase = kind(
-            **arguments, progress=record.progress, records=self.state.records, record=step.record or step.name, context=self.context
+            **arguments, progress=record.progress, records=self.state.records, record=step.record or "", context=self.context
         )  # type: ignore[arg-type]
         view = UnitView(self._units[step.unit].unit, self.bench)
         return _Entered(phase.running(view), view)

@@ -26,6 +26,7 @@ class Keep(Phase):
             "output": ParameterSpec("role", roles=("output",), say="the output"),
             "at": ParameterSpec("quantity", eu="role:output", say="its value"),
         },
+        ends=False,
         say="holds an output at a value",
     )
     output: str
@@ -50,6 +51,7 @@ class Control(Phase):
             "sp": ParameterSpec("quantity", eu="role:loop", say="its setpoint"),
             "ramp": ParameterSpec("quantity", eu="rate:loop", required=False, default=None, low=0.0, say="how fast the setpoint may move"),
         },
+        ends=False,
         say="controls a loop at a setpoint",
     )
     loop: str
@@ -75,6 +77,7 @@ class Dose(Phase):
             "rate": ParameterSpec("quantity", eu="role:flow", low=0.0, say="at this rate"),
             "total": ParameterSpec("quantity", eu="integral:flow", low=0.0, say="until this much has passed"),
         },
+        records={"amount": ""},
         say="doses an amount",
     )
     flow: str
@@ -92,6 +95,7 @@ class Dose(Phase):
             unit.request(self.flow, rate)
             yield f"waits for {self.flow}, {dosed:.4g} of {self.total:.4g} {amount}, now {measured:.3g} {flow_eu}"
             self.progress["dosed"] = dosed + max(unit.good(self.flow), 0.0) * unit.dt * per_second
+        self.keep("amount", self.progress["dosed"])
 
 
 @register
@@ -106,6 +110,7 @@ class Follow(Phase):
             "to": ParameterSpec("role", roles=("output", "measurement"), say="the flow that leads"),
             "ratio": ParameterSpec("quantity", eu="", low=0.0, say="follower over leader"),
         },
+        ends=False,
         say="keeps a flow in ratio to another",
     )
     flow: str

@@ -33,7 +33,7 @@ class Assay(Phase):
     spec: ClassVar = PhaseSpec(
         "assay",
         {"point": ParameterSpec("text", choices=tuple(POINTS), say="where the sample is taken")},
-        needs=("point", "request", "done", "source"),
+        needs=("point", "request", "answered", "source"),
         records={**dict.fromkeys(ELEMENTS, "mg/kg"), **_OTHERS},
         say="takes a sample and waits for its results",
     )
@@ -50,7 +50,7 @@ class Assay(Phase):
             unit.request("point", point)
             unit.request("request", (number - 1) % 65536)
             yield f"waits for the analyser to take sample point {self.point}"
-        while unit.good("done") != number or unit.good("source") != point:
+        while unit.good("answered") != number or unit.good("source") != point:
             unit.request("point", point)
             unit.request("request", number)
             yield f"waits for sample {number:.0f} ({self.point}), {(unit.now - self.progress['since']) / 60:.0f} min under way"
