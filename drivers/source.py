@@ -77,13 +77,8 @@ class Document:
         return Position(self.file)
 
     def value_at(self, *path: str | int) -> Position:
-        """Return where the value at `path` begins (`at` gives its key); inside the quotes, if it has any."""
-        where = self.values.get(path)
-        if where is None:
-            return self.at(*path)
-        line = self.text.splitlines()[where.line - 1] if where.line <= self.text.count("\n") + 1 else ""
-        quoted = line[where.column - 1 : where.column] in ("'", '"')
-        return Position(where.file, where.line, where.column + 1) if quoted else where
+        """Return where the text of the value at `path` begins, inside its quotes; `at` gives its key."""
+        return self.values.get(path) or self.at(*path)
 
     def problem(self, path: Sequence[str | int], what: str) -> Problem:
         """Return a `Problem` at `path`."""
@@ -268,7 +263,7 @@ def read_yaml(path: Path) -> Document:
     def build(node: Node, at: KeyPath) -> Any:
         where = Position(str(path), node.start_mark.line + 1, node.start_mark.column + 1)
         document.positions.setdefault(at, where)
-        document.values[at] = where
+        document.values[at] = _inside(where, node, text)
         if id(node) in seen:
             problems.append(Problem(where, "aliases (*name) are not used here; write the value again"))
             return None
@@ -302,6 +297,17 @@ def read_yaml(path: Path) -> Document:
     if problems:
         raise BadInput(problems)
     return document
+
+
+def _inside(where: Position, node: Node, text: str) -> Position:
+    """Return where the text of a scalar begins: after its quote, or on the line after ``|`` or ``>``."""
+    style = node.style if isinstance(node, ScalarNode) else None
+    if style in ("'", '"'):
+        return Position(where.file, where.line, where.column + 1)
+    if style in ("|", ">"):
+        line = text[node.start_mark.index :].partition("\n")[2].partition("\n")[0]
+        return Position(where.file, where.line + 1, len(line) - len(line.lstrip()) + 1)
+    return where
 
 
 def _scalar(node: ScalarNode) -> Any:

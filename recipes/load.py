@@ -152,12 +152,8 @@ class _Compiler:
         if not step.unit:
             self.reader.say(at, f"step {step.path} runs on no unit; give 'unit', here or at its group: {', '.join(self.units)}")
         elif step.unit not in self.units:
-            declared = (
-                step.unit in self.reader.document.data.get("units", {})
-                if isinstance(self.reader.document.data.get("units"), dict)
-                else False
-            )
-            if not declared and ("unit" in step.body):  # an inherited or a badly declared one has been said
+            declared = self.reader.document.data.get("units")
+            if "unit" in step.body and not (isinstance(declared, dict) and step.unit in declared):  # else it has been said
                 hint = nearest(step.unit, self.units) or f"; it has {', '.join(self.units)}"
                 self.reader.say(at, f"no unit {step.unit!r} in this recipe{hint}", value=True)
         return self.units.get(step.unit)
