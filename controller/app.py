@@ -22,7 +22,7 @@ from controller.core.frame import Frame
 from controller.core.states import FINAL
 from controller.face import page
 from controller.historian.influx import InfluxForwarder, InfluxSettings
-from controller.historian.store import HistorianReader
+from controller.historian.reader import HistorianReader
 from controller.runtime.clock import LiveClock
 from controller.runtime.service import Service
 from controller.terminal import Screen, report_text

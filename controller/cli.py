@@ -48,7 +48,7 @@ def _explained(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         # imported late: the drivers and the page are not needed by `check` and `batches`
         from controller.face import PortTakenError
-        from controller.historian.store import HistorianError
+        from controller.historian.reader import HistorianError
         from controller.runtime.service import DataInUseError
 
         try:
@@ -321,7 +321,7 @@ def export(batch: str, to: Path, data: Path | None) -> None:
     from dataclasses import asdict
 
     from controller.historian.export import export_batch
-    from controller.historian.store import HistorianReader
+    from controller.historian.reader import HistorianReader
 
     folder = _find(data, batch)
     journal = JournalReader(folder / "journal.sqlite")

@@ -15,7 +15,7 @@ from typing import Any
 from controller.config import LoadedCell
 from controller.runtime.clock import LiveClock
 
-__all__ = ["SimulatorError", "Simulator", "simulated_cell"]
+__all__ = ["Simulator", "SimulatorError", "simulated_cell"]
 
 _READY = 60.0  # [s] for all simulated devices to be served
 _END = 5.0  # [s] for them to stop

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
-from recipes.model import PhaseSpec
-
 from controller.core.equipment import UnitView
+from recipes.model import PhaseSpec
 
 __all__ = ["CATALOGUE", "Phase", "PhaseFailed", "Records", "Steps", "register"]
 

@@ -11,9 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recipes.expression import Expression
-from recipes.model import AskStep, Group, Recipe, RunStep, Step, Watch
-
 import controller.batch.phases  # noqa: F401  makes the phases known
 from controller.batch.phase import CATALOGUE, PhaseFailed, Steps
 from controller.batch.records import BatchState, Event, StepRecord
@@ -21,6 +18,8 @@ from controller.core.equipment import Bench, NotGood, UnitView
 from controller.core.frame import PromptView, StepView
 from controller.core.states import AUTOMATIC, COMMANDS, FINAL, State, Verb, why_not
 from drivers.tags import Quality
+from recipes.expression import Expression
+from recipes.model import AskStep, Group, Recipe, RunStep, Step, Watch
 
 __all__ = ["Procedure", "expected_durations"]
 
@@ -49,7 +48,8 @@ class Procedure:
         self._leaves = list(recipe.leaves())
         self._groups = {group.path: group for group in recipe.groups()}
         self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
-        self._whys: dict[str, str] = {}
+        self._finished: set[str] = set()
+        self._shown: dict[str, StepView] = {}
         for leaf in self._leaves:
             state.steps.setdefault(leaf.path, StepRecord())
 
@@ -209,7 +209,12 @@ class Procedure:
 
     def _step(self, step: Step, *, may_start: bool) -> bool:
         if isinstance(step, Group):
-            return self._walk(step, may_start=may_start)
+            if step.path in self._finished:
+                return True
+            if self._walk(step, may_start=may_start):
+                self._finished.add(step.path)  # a step that is done stays done
+                return True
+            return False
         record = self.state.steps[step.path]
         if record.state == "done":
             return True
@@ -261,9 +266,7 @@ class Procedure:
         for name, given in arguments.items():
             if isinstance(given, float) and not math.isfinite(given):
                 raise PhaseFailed(f"parameter {name} is not known yet; check that the step it comes from has run")
-        phase = kind(
-            **arguments, progress=record.progress, records=self.state.records, record=step.record or "", context=self.context
-        )  # type: ignore[arg-type]
+        phase = kind(**arguments, progress=record.progress, records=self.state.records, record=step.record or "", context=self.context)  # type: ignore[arg-type]
         view = UnitView(self._units[step.unit].unit, self.bench)
         return _Entered(phase.running(view), view)
 
@@ -370,17 +373,23 @@ class Procedure:
         return ""
 
     def views(self) -> tuple[tuple[StepView, ...], tuple[PromptView, ...]]:
-        """Return every step and every prompt as the frame shows them."""
-        steps, prompts = list[StepView](), list[PromptView]()
+        """Return every step and every prompt as the frame shows them; a step at rest keeps the view it had."""
+        prompts = list[PromptView]()
         for leaf in self._leaves:
             record = self.state.steps[leaf.path]
-            phase = leaf.phase if isinstance(leaf, RunStep) else "ask"
-            unit = self.state.units.get(leaf.unit, leaf.unit)
-            limit = leaf.limit if isinstance(leaf, RunStep) else None
-            steps.append(StepView(leaf.path, unit, phase, record.state, self.says(leaf), record.started, record.ended, limit))
-            if isinstance(leaf, AskStep) and record.state == "running":
-                prompts.append(PromptView(leaf.path, leaf.path, leaf.text, leaf.role, leaf.kind, leaf.eu, record.started or 0.0))  # type: ignore[arg-type]
-        return tuple(steps), tuple(prompts)
+            active = record.state in ("running", "held")
+            if active or self._shown.get(leaf.path) is None or self._shown[leaf.path].state != record.state:
+                self._shown[leaf.path] = self._view(leaf, record)
+            if active and isinstance(leaf, AskStep):
+                since = record.started or 0.0
+                prompts.append(PromptView(leaf.path, leaf.path, leaf.text, leaf.role, leaf.kind, leaf.eu, since))
+        return tuple(self._shown[leaf.path] for leaf in self._leaves), tuple(prompts)
+
+    def _view(self, leaf: RunStep | AskStep, record: StepRecord) -> StepView:
+        phase = leaf.phase if isinstance(leaf, RunStep) else "ask"
+        limit = leaf.limit if isinstance(leaf, RunStep) else None
+        unit = self.state.units.get(leaf.unit, leaf.unit)
+        return StepView(leaf.path, unit, phase, record.state, self.says(leaf), record.started, record.ended, limit)
 
     def remaining(self, expected: Mapping[str, float]) -> float:
         """Return the plant time [s] still to come, along the longest branch; `expected` [s] by step."""
@@ -388,6 +397,8 @@ class Procedure:
 
     def _remaining(self, step: Step, expected: Mapping[str, float]) -> float:
         if isinstance(step, Group):
+            if step.path in self._finished:
+                return 0.0
             parts = [self._remaining(child, expected) for child in step.steps]
             return max(parts, default=0.0) if step.parallel else sum(parts)
         record = self.state.steps[step.path]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from recipes.model import Recipe
 
 from controller.batch.procedure import Procedure
 from controller.batch.records import BatchState, Event
@@ -20,16 +20,14 @@ from controller.core.commands import Acknowledge, Answer, Command, ResetInterloc
 from controller.core.equipment import Bench
 from controller.core.frame import AlarmView, BatchView, Frame, PurityView, UnitView
 from controller.core.loops import Mode
-from controller.core.plan import CellPlan
+from controller.core.plan import CellPlan, Role
 from controller.core.states import State, Verb, why_not
 from controller.purity.estimator import estimate
 from drivers.image import Snapshot
 from drivers.tags import FloatArray, Quality, QualityArray
+from recipes.model import Recipe
 
 __all__ = ["Begin", "Cell", "Scan"]
-
-_OUT_OF_SERVICE = ("HEARTBEAT",)
-
 
 @dataclass(frozen=True, slots=True)
 class Begin:
@@ -51,6 +49,11 @@ class Scan:
     events: tuple[Event, ...]
 
 
+@cache
+def _valid_verbs(state: State) -> tuple[tuple[str, str], ...]:
+    return tuple((str(verb), why_not(state, verb)) for verb in Verb)
+
+
 class Cell:
     """The state of a cell between scans."""
 
@@ -70,11 +73,14 @@ class Cell:
         self._interlocks = interlocks.initial(plan.interlocks)
         self._acting: tuple[str, ...] = ()
         self._alarms = alarms.initial(plan.alarms)
-        self._commands: tuple[tuple[str, str], ...] = ()
-        self._m = len(plan.outputs)
+        self._known, self._estimate = -1, estimate({})
+        self._left: float | None = None
         self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
-        self._was_up = np.ones(len(plan.devices), dtype=np.bool_)
-        self._wet = plan.outputs.names  # outputs whose amounts are counted
+        # roles with a flow behind them: what went through is counted for the report
+        self._flows = {
+            name: [(f"{name}.{role.name}", self._flow(role)) for role in unit.roles.values() if role.kind != "measurement" and self._flow(role) >= 0]
+            for name, unit in plan.units.items()
+        }
 
     # the scan -----------------------------------------------------------------------------------------------------------
 
@@ -135,22 +141,20 @@ class Cell:
                 self.procedure.hold(f"unit {unit} has lost device {device.name} ({device.address}); restart when it is back")
                 return
 
+    def _flow(self, role: Role) -> int:
+        """Return the input that measures what passes through a role; -1 if nothing does."""
+        place = role.measured if role.kind == "output" else self.plan.readback[role.output]
+        return int(place) if "/" in self.plan.inputs[int(place)].eu else -1
+
     def _count(self, dt: float) -> None:
-        """Integrate what went through every output with a flow behind it, for the reagents of the report."""
+        """Integrate what went through the active units, for the reagents of the report."""
         if self.procedure is None:
             return
         counters = self.procedure.state.counters
         for unit in self.procedure.active_units():
-            for role in self.plan.units[unit].roles.values():
-                if (
-                    role.kind != "measurement"
-                    and role.output >= 0
-                    and role.measured != self.plan.inputs.place(self.plan.outputs[role.output].name)
-                ):
-                    value = float(self.bench.values[role.measured if role.kind == "output" else self.plan.readback[role.output]])
-                    if value > 0.0:
-                        key = f"{unit}.{role.name}"
-                        counters[key] = counters.get(key, 0.0) + value * dt
+            for key, place in self._flows[unit]:
+                if (value := self.bench.values[place]) > 0.0:  # false for NaN
+                    counters[key] = counters.get(key, 0.0) + float(value) * dt
 
     def _control(self, values: FloatArray, dt: float) -> FloatArray:
         """Return what is asked of the outputs (m,), by priority: manual > remote > automatic > rest."""
@@ -277,6 +281,7 @@ class Cell:
             return [Event("command", "start", "", f"refused: {why_not(self.procedure.state.state, Verb.START)}", begin.who)]
         self.procedure = Procedure(begin.recipe, begin.state, self.bench, begin.context)
         self.expected = begin.expected
+        self._known, self._left = -1, None
         return [Event("batch", begin.state.id, State.IDLE, begin.state.state, begin.who, begin.state.why)]
 
     def _transition(self, command: Transition) -> str:
@@ -350,7 +355,9 @@ class Cell:
         )
 
     def _verbs(self, state: State) -> tuple[tuple[str, str], ...]:
-        return tuple((str(verb), self.not_ready() if verb is Verb.START else why_not(state, verb)) for verb in Verb)
+        if self.procedure is None:
+            return tuple((str(verb), self.not_ready() if verb is Verb.START else why_not(state, verb)) for verb in Verb)
+        return _valid_verbs(state)
 
     def _alarm_views(self) -> tuple[AlarmView, ...]:
         order: dict[Literal["unacknowledged", "acknowledged", "returned"], int] = {"unacknowledged": 0, "acknowledged": 1, "returned": 2}
@@ -401,11 +408,15 @@ class Cell:
         )
 
     def _purity(self, state: BatchState) -> PurityView:
-        return estimate(state.records)
+        if len(state.records) != self._known:  # records are only added
+            self._known, self._estimate = len(state.records), estimate(state.records)
+        return self._estimate
 
     def _remaining(self) -> float | None:
         """Return the plant time [s] that the steps still to come are expected to take, along the longest branch."""
         procedure = self.procedure
         if procedure is None or procedure.over or not self.expected:
             return None
-        return procedure.remaining(self.expected)
+        if self.seq % 16 == 0 or self._left is None:  # it changes by the minute
+            self._left = procedure.remaining(self.expected)
+        return self._left

@@ -44,9 +44,10 @@ class Bench:
         pv = self.values[rows.pv]
         start = np.where(self.loop_on & np.isfinite(self.loop_sp), self.loop_sp, pv)
         start = np.where(np.isfinite(start), start, self.target)
-        step = self.ramp * self.dt
+        ramped = np.isfinite(self.ramp)
+        step = np.where(ramped, self.ramp, 0.0) * self.dt
         moved = start + np.clip(self.target - start, -step, step)
-        return np.clip(np.where(np.isinf(self.ramp), self.target, moved), rows.sp_low, rows.sp_high)
+        return np.clip(np.where(ramped, moved, self.target), rows.sp_low, rows.sp_high)
 
 
 class UnitView:

@@ -37,6 +37,9 @@ class Exchange:
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
         self._beaten = -math.inf
+        self._link: tuple[float, float, float] | None = None
+        # a float32 register holds 7 digits: a difference below 1e-5 of the range is the same value
+        self._near = np.where(self._exact, 0.0, 1e-5 * self._span)
         self._reported: dict[str, WriteResult] = {}
         self._was_up: bool | None = None
 
@@ -48,8 +51,9 @@ class Exchange:
         self.image.update(self._places, reading.values[self._bound], reading.quality[self._bound], source[self._bound], plant, monotonic)
         metrics = self.driver.metrics
         trip = metrics.round_trip if math.isfinite(metrics.round_trip) else 0.0
-        link = np.array([float(metrics.connected), trip, float(metrics.losses)])
-        self.image.update(self._links, link, np.zeros(3, dtype=np.uint8), plant, plant, monotonic)
+        if (link := (float(metrics.connected), trip, float(metrics.losses))) != self._link:
+            self._link = link
+            self.image.update(self._links, np.array(link), np.zeros(3, dtype=np.uint8), plant, plant, monotonic)
         return self._link_event(metrics.connected, metrics.why)
 
     def _link_event(self, up: bool, why: str) -> list[Event]:
@@ -77,10 +81,8 @@ class Exchange:
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
         """Return the signals whose last reading is good and is not what is asked for [eu of each]."""
         wanted, found = outputs[self.rows.outputs], self.image.value[self._readback]
-        known = self.image.quality[self._readback] == Quality.GOOD
-        # a float32 register holds 7 digits: a difference below 1e-5 of the range is the same value
-        near = np.where(self._exact, 0.0, 1e-5 * self._span)
-        return {self.rows.signals[place]: float(wanted[place]) for place in np.flatnonzero(known & (np.abs(found - wanted) > near))}
+        differs = (np.abs(found - wanted) > self._near) & (self.image.quality[self._readback] == Quality.GOOD)
+        return {self.rows.signals[place]: float(wanted[place]) for place in np.flatnonzero(differs)}
 
     def _note(self, outcome: WriteOutcome) -> list[Event]:
         """Journal a write that did not go well, once until it does."""

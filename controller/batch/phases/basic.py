@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from recipes.model import ParameterSpec, PhaseSpec
-
 from controller.batch.phase import Phase, Steps, register
 from controller.core.equipment import UnitView
 from drivers import eu
+from recipes.model import ParameterSpec, PhaseSpec
 
 __all__ = ["Control", "Dose", "Follow", "Keep", "Wait"]
 

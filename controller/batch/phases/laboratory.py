@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from recipes.model import ParameterSpec, PhaseSpec
-
 from controller.batch.phase import Phase, PhaseFailed, Steps, register
 from controller.core.equipment import UnitView
+from recipes.model import ParameterSpec, PhaseSpec
 
 __all__ = ["ELEMENTS", "POINTS", "Assay"]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from recipes.model import ParameterSpec, PhaseSpec
-
 from controller.batch.phase import Phase, PhaseFailed, Steps, register
 from controller.core.equipment import UnitView
 from controller.purity.composition import MOLAR_MASS
+from recipes.model import ParameterSpec, PhaseSpec
 
 __all__ = ["AdjustRatio", "additions"]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from recipes.model import ParameterSpec, PhaseSpec
-
 from controller.batch.phase import Phase, PhaseFailed, Steps, register
 from controller.core.equipment import UnitView
 from controller.purity.composition import assay_purity, purity
 from controller.purity.specification import Specification, judge
+from recipes.model import ParameterSpec, PhaseSpec
 
 __all__ = ["Release"]
 

@@ -1,0 +1,119 @@
+"""Cell files: every mistake is named with file:line:column and what was expected, and nothing starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.config import cell_path, load_cell
+from drivers.source import BadInput
+
+DEMO = cell_path("demo")
+
+
+def broken(folder: Path, old: str, new: str) -> list[str]:
+    """Return the problems of the demo cell with one text replaced; each is checked to point into the file."""
+    text = DEMO.read_text()
+    assert old in text
+    path = folder / "cell.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadInput) as caught:
+        load_cell(path)
+    for problem in caught.value.problems:
+        assert problem.where.file == str(path)
+        assert 1 <= problem.where.line <= text.count("\n") + 1
+    return [str(problem) for problem in caught.value.problems]
+
+
+def line_of(text: str) -> int:
+    return DEMO.read_text()[: DEMO.read_text().index(text)].count("\n") + 1
+
+
+def test_the_demo_cell_is_good() -> None:
+    plan = load_cell(DEMO).plan
+    assert set(plan.devices) == {"shredder", "hopper", "leach", "purification", "reactor", "filter", "laboratory"}
+    assert np.all((plan.rest >= plan.outputs.low) & (plan.rest <= plan.outputs.high))
+    assert len(plan.points) == len(plan.inputs) + len(plan.outputs) + 2 * len(plan.loops.names)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('scan = "100 ms"', 'scam = "100 ms"', "unknown key 'scam'; did you mean 'scan'?"),
+        ('scan = "100 ms"', 'scan = "100 furlongs"', "eu 'furlongs' is not known"),
+        ('scan = "100 ms"', 'scan = "100 L"', "100 L cannot be expressed in s"),
+        ('profile = "shredder"', 'profile = "shreder"', "no device profile 'shreder'"),
+        ('address = "opc.tcp://127.0.0.1:4841"', 'address = "modbus-tcp://127.0.0.1:502"', "speaks modbus, but profile shredder is opcua"),
+        ('address = "opc.tcp://127.0.0.1:4841"', 'address = "opc.tcp://"', "expected opc.tcp://HOST:PORT"),
+        ('address = "modbus-tcp://127.0.0.1:5021?unit=1"', 'address = "modbus-tcp://127.0.0.1:5020?unit=1"', "already that of device leach"),
+        ('"TT-201" = "temperature"', '"TT-201" = "temperatur"', "no signal 'temperatur'; did you mean 'temperature'?"),
+        ('"TT-201" = "temperature"', '"AT-101" = "temperature"', "already a signal of device shredder"),
+        ('pv = "TT-201"', 'pv = "TT-2O1"', "no tag 'TT-2O1' in this cell; did you mean"),
+        ('out = "TY-201"', 'out = "TT-202"', "only read; expected a writable one"),
+        ('out = "TY-301"', 'out = "TY-201"', "already driven by loop TIC-201"),
+        ('reset = "25 min"', 'reset = "0 min"', "expected a time above 0"),
+        ('class = "leach_tank"', 'class = "leach_tonk"', "no unit class 'leach_tonk'"),
+        ('ph = "AT-201"\n', "", "role 'ph' of class leach_tank is not bound"),
+        ('ph = "AT-201"', 'ph = "TT-202"', "TT-202 is in degC, but the role is in pH"),
+        ('permit = "TT-201 <= 85 degC"', 'permit = "TT-201 <= 85 bar"', "85 bar cannot be expressed in degC"),
+        ('permit = "TT-201 <= 85 degC"', 'permit = "TT-201 = 85 degC"', "expected a comparison such as"),
+        ('permit = "TT-201 <= 85 degC"', 'permit = "TT-201 <= 850 degC"', "outside the range of TT-201, 0 to 120 degC"),
+        ('name = "I-102"', 'name = "I-101"', "'I-101' is used twice"),
+        ('"FY-202" = 0.0, "FY-111" = 0.0, "TY-201" = -100.0', '"FY-202" = 99.0', "99 is outside the range of FY-202"),
+        ("priority = 2", "priority = 9", "priority"),
+        ("simulated = true", 'simulated = "perhaps"', "simulated"),
+        ('of = ["AT-401A", "AT-401B"]', 'of = ["AT-401A"]', "at least 2 items"),
+    ],
+)
+def test_a_mistake_is_named_where_it_stands(tmp_path: Path, old: str, new: str, says: str) -> None:
+    problems = broken(tmp_path, old, new)
+    assert any(says in problem for problem in problems), problems
+
+
+def test_the_place_is_exact(tmp_path: Path) -> None:
+    problems = broken(tmp_path, 'permit = "TT-201 <= 85 degC"', 'permit = "TT-2O1 <= 85 degC"')
+    line = line_of("permit = \"TT-201 <= 85")
+    assert f"cell.toml:{line}:1:" in problems[0]
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    text = DEMO.read_text().replace('pv = "TT-201"', 'pv = "XX-1"').replace('permit = "AT-101 <= 4 %"', 'permit = "AT-101 <= 4 bar"')
+    path = tmp_path / "cell.toml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        load_cell(path)
+    assert len(caught.value.problems) >= 2
+
+
+def test_a_file_that_is_not_there_or_cut_short(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        load_cell(tmp_path / "no.toml")
+    path = tmp_path / "cell.toml"
+    path.write_text(DEMO.read_text()[:5000].rsplit('"', 1)[0])
+    with pytest.raises(BadInput, match="not valid TOML"):
+        load_cell(path)
+    path.write_bytes(b"\xff\xfe\x00[cell]")
+    with pytest.raises(BadInput, match="not UTF-8"):
+        load_cell(path)
+
+
+def test_an_address_for_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(BadInput, match="no such device"):
+        load_cell(DEMO, addresses={"nothing": "opc.tcp://127.0.0.1:1"})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 20_000), st.integers(1, 40), st.text(max_size=8))
+def test_whatever_is_done_to_the_file_it_loads_or_says_where(tmp_path_factory: pytest.TempPathFactory, start: int, length: int, put: str) -> None:
+    text = DEMO.read_text()
+    start %= len(text)
+    path = tmp_path_factory.getbasetemp() / "mangled.toml"
+    path.write_text(text[:start] + put + text[start + length :], encoding="utf-8", errors="replace", newline="")
+    try:
+        load_cell(path)
+    except BadInput as error:
+        assert all(problem.where.line >= 1 and problem.what for problem in error.problems)
