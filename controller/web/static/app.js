@@ -43,7 +43,7 @@ function App() {
     <nav class="tabs" aria-label=${T.product}>${TABS.map((name) => html`<a key=${name} href=${`#${name}`} aria-current=${tab === name ? "page" : undefined}>${T.tabs[name]}${name === "alarms" && waiting ? html` <b class="badge">${waiting}</b>` : null}</a>`)}
       <output class=${`echo ${echo?.kind ?? ""}`} data-test="echo" role="status" aria-live="polite">${echo && Date.now() - echo.at < SHOWN ? html`<i aria-hidden="true">${{ sent: "…", accepted: "✓", refused: "✕" }[echo.kind]}</i> ${echo.text}` : null}</output></nav>
     <${Prompts} ...${all} />
-    <main class=${`${tab} ${view.stale ? "stale" : ""}`} data-test="main">
+    <main class=${`at-${tab} ${view.stale ? "stale" : ""}`} data-test="main">
       ${tab === "overview" ? html`<div class="left"><${Mimic} ...${all} open=${(/** @type {string} */ name) => setDrawer(`unit:${name}`)} /><${TrendPanel} ...${all} /></div><div class="right"><${RunningNow} ...${all} /><${PurityCard} ...${all} /></div>` : null}
       ${tab === "batch" ? html`<${Steps} ...${all} /><${PurityCard} ...${all} />` : null}
       ${tab === "trends" ? html`<${TrendPanel} ...${all} tall=${true} />` : null}

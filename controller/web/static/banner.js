@@ -1,7 +1,7 @@
 // The banner: always visible, on every page.
 import { html } from "./lib.js";
 import { send, setUser, user, whyMute } from "./link.js";
-import { about, clock, day, reading } from "./format.js";
+import { about, clock, day, prose, reading } from "./format.js";
 import { Act, Priority } from "./parts.js";
 import { T } from "./texts.js";
 
@@ -33,7 +33,7 @@ export function Banner({ view, places, open }) {
     <div class=${`alarm ${top ? `a${top.priority}` : "none"}`} role="alert" data-test="top-alarm">
       ${top
         ? html`<${Priority} priority=${top.priority} /><button type="button" class="text" onClick=${() => open("alarms")} title=${top.text}>
-            <b>${top.name}</b> ${top.text}</button><span class="count">${T.moreAlarms(alarms.length)}</span>
+            <span><b>${top.name}</b> ${prose(top.text)}</span></button><span class="count">${T.moreAlarms(alarms.length)}</span>
             <${Act} label=${T.acknowledge} name=${`${T.acknowledge} ${top.name}`} why=${whyMute()} act=${() => acknowledge(top)} />`
         : html`<span>${view.frame ? T.noAlarm : ""}</span>`}
     </div>

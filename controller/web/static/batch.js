@@ -1,7 +1,7 @@
 // The batch: its state, its commands, its steps.
 import { html, useEffect, useRef, useState } from "./lib.js";
 import { send, whyMute } from "./link.js";
-import { clock, day, span } from "./format.js";
+import { clock, day, prose, span } from "./format.js";
 import { Act } from "./parts.js";
 import { T } from "./texts.js";
 
@@ -34,7 +34,7 @@ export function BatchStrip({ view, start }) {
   return html`<section class="batch" aria-label=${T.batch}>
     <div class="what">
       <div class="name">${batch ? html`<b>${titleOf(cell.recipes, batch.recipe)}</b> <span data-test="batch-id">${batch.id}</span>` : html`<b>${T.noBatch}</b>`}</div>
-      <div class="why" title=${batch?.why ?? ""}>${batch ? batch.why || `${T.started} ${day(batch.started)} ${clock(batch.started)}` : T.noBatchSays}</div>
+      <div class="why" title=${batch?.why ?? ""}>${batch ? prose(batch.why) || `${T.started} ${day(batch.started)} ${clock(batch.started)}` : T.noBatchSays}</div>
     </div>
     <div class=${`state ${LOUD.has(frame.state) ? "loud" : ""}`} data-test="batch-state">${frame.state}</div>
     ${asks
@@ -85,7 +85,7 @@ export function Steps({ view }) {
     <div class="scroll"><table><thead><tr><th>${T.column.state}</th><th>${T.column.step}</th><th>${T.column.unit}</th><th>${T.column.phase}</th><th>${T.column.why}</th><th>${T.column.time}</th></tr></thead>
     <tbody>${steps.map((step) => html`<tr key=${step.path} class=${step.state} data-step=${step.path}>
       <td><${StepState} state=${step.state} /></td><td class="path">${step.path}</td><td>${step.unit}</td><td>${step.phase}</td>
-      <td class="why">${step.why}</td><td><${StepTime} step=${step} frame=${view.frame} /></td></tr>`)}</tbody></table>
+      <td class="why">${prose(step.why)}</td><td><${StepTime} step=${step} frame=${view.frame} /></td></tr>`)}</tbody></table>
     ${steps.length ? null : html`<p class="muted">${T.noBatch}. ${T.noBatchSays}</p>`}</div></section>`;
 }
 
@@ -96,5 +96,5 @@ export function RunningNow({ view }) {
   return html`<section class="card now" aria-label=${T.running}><h2>${T.running}</h2>
     ${live.length === 0 ? html`<p class="muted">${view.frame.batch ? T.nothingRuns : `${T.noBatch}. ${T.noBatchSays}`}</p>` : null}
     <ul>${live.map((step) => html`<li key=${step.path}><div><b>${step.path}</b> <span class="muted">${step.unit}</span><${StepState} state=${step.state} /></div>
-      <div class="why">${step.why}</div><${StepTime} step=${step} frame=${view.frame} /></li>`)}</ul></section>`;
+      <div class="why">${prose(step.why)}</div><${StepTime} step=${step} frame=${view.frame} /></li>`)}</ul></section>`;
 }

@@ -6,6 +6,11 @@ import { EU } from "./texts.js";
 /** @param {string} eu */
 export const euText = (eu) => EU[eu] ?? eu;
 
+const WORDS = /(?<=\d )(degC(?:\/min)?|m3(?:\/h)?|um|uS\/cm|kg\/m3|Nm3(?:\/h)?)(?![\w/])/g;
+/** A sentence of the server with its eu written for people.
+ * @param {string} text */
+export const prose = (text) => text.replace(WORDS, (eu) => euText(eu)).replace(/(?<=\d) pH(?![\w/])/g, "");
+
 /** Digits after the point, from the range: about one part in a thousand of it.
  * @param {number} low @param {number} high */
 export function decimals(low, high) {

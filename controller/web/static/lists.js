@@ -1,7 +1,7 @@
 // The alarm list and the device list.
 import { html } from "./lib.js";
 import { whyMute } from "./link.js";
-import { about, clock, reading } from "./format.js";
+import { about, clock, prose, reading } from "./format.js";
 import { Act, Priority, Value } from "./parts.js";
 import { acknowledge, ordered } from "./banner.js";
 import { T } from "./texts.js";
@@ -17,7 +17,7 @@ export function Alarms({ view }) {
     <tbody>${alarms.map((alarm) => html`<tr key=${alarm.name} class=${alarm.state} data-alarm=${alarm.name}>
       <td><${Priority} priority=${alarm.priority} quiet=${alarm.state === "acknowledged"} /></td>
       <td class="nowrap">${clock(alarm.since)}<br /><span class="muted">${about(view.frame.time - alarm.since)}</span></td>
-      <td><b>${alarm.name}</b> <span class="muted">${alarm.unit}</span><br />${alarm.text}</td><td>${alarm.cause}</td><td>${alarm.consequence}</td><td><b>${alarm.action}</b></td>
+      <td><b>${alarm.name}</b> <span class="muted">${alarm.unit}</span><br />${prose(alarm.text)}</td><td>${prose(alarm.cause)}</td><td>${prose(alarm.consequence)}</td><td><b>${prose(alarm.action)}</b></td>
       <td><${AckState} alarm=${alarm} /></td></tr>`)}</tbody></table></div>`}</section>`;
 }
 

@@ -1,7 +1,7 @@
 // The cell as a mimic: units in the order of the process, with level, key values, quality and normal range.
 import { html } from "./lib.js";
 import { euText, pointOf, reading, valueText } from "./format.js";
-import { useSize } from "./parts.js";
+import { shownRange, useSize } from "./parts.js";
 import { T } from "./texts.js";
 
 /** @import { Props, Reading, Unit } from "./types.js" */
@@ -78,13 +78,12 @@ function UnitBox({ view, places, unit, box, open }) {
   const count = Math.max(1, Math.floor((box.h - head + row * 0.25) / row));
   const says = `${unit.name} ${unit.description}, ${state?.state ?? "IDLE"}${state?.step ? `, ${state.step}` : ""}${alarms.length ? `, ${alarms.length} alarms` : ""}`;
   const press = () => open(unit.name);
-  return html`<g class=${`unit ${worst ? `alarmed p${worst}` : ""} ${state?.step ? "busy" : ""}`} transform=${`translate(${box.x} ${box.y})`} role="button" tabindex="0"
+  return html`<g class=${`unit ${worst ? `alarmed p${worst}` : ""} ${alarms.some((alarm) => alarm.state !== "acknowledged") ? "new" : ""} ${state?.step ? "busy" : ""}`} transform=${`translate(${box.x} ${box.y})`} role="button" tabindex="0"
     aria-label=${T.details(says)} data-unit=${unit.name} onClick=${press}
     onKeyDown=${(/** @type {KeyboardEvent} */ event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), press())}>
     <title>${unit.description}</title>
     <rect class="frame" width=${box.w} height=${box.h} rx="4" />
-    <text class="name" x="9" y=${font * 1.25} font-size=${font * 1.05}>${unit.name}</text>
-    <text class="class" x=${12 + unit.name.length * font * 0.66} y=${font * 1.25} font-size=${font * 0.86}>${clip(roleText(unit.unit_class), (box.w - 50 - unit.name.length * font * 0.66) / (font * 0.45))}</text>
+    <text x="9" y=${font * 1.25} font-size=${font * 1.05}><tspan class="name">${unit.name}</tspan><tspan class="class" dx=${font * 0.5} font-size=${font * 0.86}>${clip(unit.description || roleText(unit.unit_class), (box.w - 60 - unit.name.length * font * 0.76) / (font * 0.48))}</tspan></text>
     <text class="state" x="9" y=${font * 2.45} font-size=${font * 0.86}>${clip(`${state?.state ?? "IDLE"}${state?.step ? ` · ${state.step}` : ""}`, (box.w - 20) / (font * 0.46))}</text>
     ${worst ? html`<g class=${`priority p${worst} ${alarms.some((alarm) => alarm.state !== "acknowledged") ? "" : "quiet"}`} transform=${`translate(${box.w - 25} 4)`}>
       <path d=${["", "M2 2h16v16H2z", "M10 1l9 17H1z", "M10 19L1 3h18z"][worst]} /><text x="10" y=${worst === 3 ? 12 : 15.5} text-anchor="middle">${worst}</text></g>` : null}
@@ -123,7 +122,8 @@ function KeyValue({ view, places, unit, name, x, y, w, font }) {
 
 /** @param {{ of: Reading, sp: number | null, y: number, w: number }} props */
 function Indicator({ of, sp, y, w }) {
-  const { low, high, normal } = of.point;
+  const { normal } = of.point;
+  const [low, high] = shownRange(of.point);
   const at = (/** @type {number} */ value) => Math.min(w, Math.max(0, (w * (value - low)) / (high - low)));
   const [pv, set] = [of.value === null ? null : at(of.value), sp === null ? null : at(sp)];
   return html`<g class="indicator" transform=${`translate(0 ${y})`}><rect class="track" width=${w} height="5" />

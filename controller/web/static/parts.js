@@ -30,10 +30,19 @@ export function Value({ of }) {
     <span class="eu"> ${euText(of.point.eu)}</span></span>`;
 }
 
+/** What part of its range a bar shows: the normal one and as much again on both sides, so that a drift is seen.
+ * @param {import("./types.js").Point} point @returns {[number, number]} */
+export function shownRange({ low, high, normal }) {
+  if (!normal) return [low, high];
+  const width = normal[1] - normal[0];
+  return [Math.max(low, normal[0] - width), Math.min(high, normal[1] + width)];
+}
+
 /** An analog indicator: the range, its normal part, the setpoint and where the value stands.
  * @param {{ of: Reading, sp?: number | null }} props */
 export function Bar({ of, sp = null }) {
-  const { low, high, normal } = of.point;
+  const { normal } = of.point;
+  const [low, high] = shownRange(of.point);
   const at = (/** @type {number} */ value) => Math.min(100, Math.max(0, (100 * (value - low)) / (high - low)));
   return html`<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">
     <rect class="track" x="0" y="2" width="100" height="6" />

@@ -1,7 +1,7 @@
 // Questions to people: they wait as long as it takes, on every page, answerable from any station.
 import { html, useState } from "./lib.js";
 import { send, whyMute } from "./link.js";
-import { about, euText } from "./format.js";
+import { about, euText, prose } from "./format.js";
 import { Act } from "./parts.js";
 import { T } from "./texts.js";
 
@@ -33,7 +33,7 @@ function Question({ prompt, age }) {
   };
   return html`<form class="prompt" data-prompt=${prompt.id} onSubmit=${submit}>
     <i aria-hidden="true">?</i>
-    <div class="question"><b>${prompt.text}</b><span class="muted">${prompt.step} · ${T.promptRole(prompt.role)} · ${T.promptSince(about(age))}</span></div>
+    <div class="question"><b>${prose(prompt.text)}</b><span class="muted">${prompt.step} · ${T.promptRole(prompt.role)} · ${T.promptSince(about(age))}</span></div>
     ${prompt.kind === "confirm"
       ? html`<${Act} label=${T.yes} kind="strong" why=${why} act=${() => give(true)} /><${Act} label=${T.no} why=${why} act=${() => give(false)} />`
       : html`<label>${T.yourAnswer} <input value=${typed} inputmode=${prompt.kind === "number" ? "decimal" : "text"} maxlength="2000" autocomplete="off"

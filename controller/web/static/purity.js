@@ -1,6 +1,6 @@
 // Purity so far, what takes it away, and how long the batch will go on.
 import { html } from "./lib.js";
-import { about, span } from "./format.js";
+import { about, prose, span } from "./format.js";
 import { T } from "./texts.js";
 
 /** @import { Props } from "./types.js" */
@@ -16,10 +16,10 @@ export function PurityCard({ view }) {
   const shown = lines.slice(0, 8);
   const rest = lines.slice(8).reduce((sum, line) => sum + Number(line.points), 0);
   return html`<section class="card purity" aria-label=${T.purity}><h2>${T.purity}</h2>
-    <div class="big" data-test="purity" data-quality=${purity?.quality ?? 2}>${known
+    <div class=${`big q${purity?.quality ?? 2}`} data-test="purity" data-quality=${purity?.quality ?? 2}>${known
       ? html`<b>${Number(purity.value).toFixed(2)}</b><span class="eu"> wt%</span>${purity.quality === 1 ? html`<b class="mark" title=${T.quality[1]}>?</b>` : null}`
       : html`<b><s>—</s></b> <span class="mark">${T.purityUnknown}</span>`}</div>
-    ${purity?.says ? html`<p class="says">${purity.says}</p>` : null}
+    ${purity?.says ? html`<p class="says">${prose(purity.says)}</p>` : null}
     <dl><div><dt>${T.recovery}</dt><dd>${purity?.recovery != null ? `${purity.recovery.toFixed(1)} %` : "—"}</dd></div>
       <div><dt>${T.remaining}</dt><dd title=${batch?.remaining != null ? T.remainingReal(about(batch.remaining / speed)) : ""}>${batch?.remaining != null ? span(batch.remaining) : "—"}</dd></div>
       <div><dt>${T.deviations}</dt><dd class=${batch?.deviations ? "abnormal" : ""}>${batch ? batch.deviations : "—"}</dd></div>

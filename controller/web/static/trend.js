@@ -1,15 +1,17 @@
 // Live trends: history from the server, then every new frame; gaps are drawn as gaps, phases as bands.
 import { html, useEffect, useRef, useState } from "./lib.js";
 import uPlot from "./vendor/uplot.js";
-import { decimals, euText, pointOf, reading } from "./format.js";
+import { clock, decimals, euText, pointOf, reading } from "./format.js";
 import { inOrder } from "./mimic.js";
 import { useSize, Value } from "./parts.js";
 import { T } from "./texts.js";
 
 /** @import { Cell, Frame, Props, History } from "./types.js" */
+/** @typedef {{ time: number, values: (number | null)[] }} Cursor */
 /** @typedef {{ time: number[], columns: (number | null)[][], gap: number }} Store */
 
 const MOST = 6;
+const LANE = 17; // [px] one unit's phases above the plot
 const LONGEST = 12000; // columns kept
 const INK = ["#1d4f7c", "#8a4b08", "#2f6b3a", "#6d2e6d", "#3d3d3d", "#00696b"];
 const DASH = [[], [9, 4], [3, 3], [12, 3, 3, 3], [6, 2], [2, 5]];
@@ -54,6 +56,15 @@ export function TrendPanel({ view, places, tall = false }) {
   const [chosen, choose] = useState(/** @type {string[] | null} */ (null));
   const [length, setLength] = useState(3600);
   const names = (chosen ?? usual(cell, frame)).filter((name) => places.has(name));
+  const [cursor, setCursor] = useState(/** @type {Cursor | null} */ (null));
+  /** @param {string} name @param {number} place @returns {import("./types.js").Reading | null} */
+  const shown = (name, place) => {
+    const now = reading(cell, frame, places, name);
+    if (!cursor || !now) return now;
+    const value = cursor.values[place] ?? null;
+    return { point: now.point, value, quality: value === null ? 2 : 0 };
+  };
+  const windows = Object.entries(T.windows).sort(([a], [b]) => (Number(a) || 1e9) - (Number(b) || 1e9));
   const free = cell.points.filter((point) => !names.includes(point.name) && point.kind !== "mode");
   /** @param {Event} event */
   const add = (event) => {
@@ -67,17 +78,17 @@ export function TrendPanel({ view, places, tall = false }) {
       <div class="legend">${names.map((name, place) => html`<button type="button" key=${name} class="chip" title=${T.removePoint(name)} aria-label=${T.removePoint(name)} data-trace=${name}
           onClick=${() => names.length > 1 && choose(names.filter((other) => other !== name))}>
         <svg width="26" height="8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" stroke=${INK[place % INK.length]} stroke-width="2.5" stroke-dasharray=${DASH[place % DASH.length].join(" ")} /></svg>
-        <span>${name}</span> <${Value} of=${reading(cell, frame, places, name)} /></button>`)}</div>
-      <select aria-label=${T.addPoint} class="add" onChange=${add} value="…"><option value="…" disabled>${T.addPoint}</option><option value="">${T.trendAuto}</option>
+        <span>${name}</span> <${Value} of=${shown(name, place)} /></button>`)}${cursor ? html`<span class="cursor">${T.at} ${clock(cursor.time)}</span>` : null}</div>
+      ${tall ? html`<select aria-label=${T.addPoint} class="add" onChange=${add} value="…"><option value="…" disabled>${T.addPoint}</option><option value="">${T.trendAuto}</option>
         ${free.map((point) => html`<option key=${point.name} value=${point.name}>${point.name} ${point.description}</option>`)}</select>
-      <div class="windows" role="group" aria-label=${T.window}>${Object.entries(T.windows).sort(([a], [b]) => (Number(a) || 1e9) - (Number(b) || 1e9)).map(([seconds, label]) =>
-        html`<button type="button" key=${seconds} class="act small" aria-pressed=${String(length === Number(seconds))} onClick=${() => setLength(Number(seconds))}>${label}</button>`)}</div>
+      <div class="windows" role="group" aria-label=${T.window}>${windows.map(([seconds, label]) =>
+        html`<button type="button" key=${seconds} class="act small" aria-pressed=${String(length === Number(seconds))} onClick=${() => setLength(Number(seconds))}>${label}</button>`)}</div>` : html`<select class="window" aria-label=${T.window} value=${String(length)} onChange=${(/** @type {Event} */ event) => setLength(Number(/** @type {HTMLSelectElement} */ (event.target).value))}>${windows.map(([seconds, label]) => html`<option key=${seconds} value=${seconds}>${label}</option>`)}</select>`}
     </div>
-    <${Plot} view=${view} places=${places} names=${names} length=${length} /></section>`;
+    <${Plot} view=${view} places=${places} names=${names} length=${length} point=${setCursor} /></section>`;
 }
 
-/** @param {Props & { names: string[], length: number }} props */
-function Plot({ view, places, names, length }) {
+/** @param {Props & { names: string[], length: number, point: (at: Cursor | null) => void }} props */
+function Plot({ view, places, names, length, point }) {
   const [box, size] = useSize();
   const [note, setNote] = useState("");
   const plot = useRef(/** @type {uPlot | null} */ (null));
@@ -116,7 +127,7 @@ function Plot({ view, places, names, length }) {
 
   useEffect(() => {
     if (!ready) return undefined;
-    const made = new uPlot(options(cell, places, names, size, newest), [[], ...names.map(() => [])], box.current);
+    const made = new uPlot(options(cell, places, names, size, newest, point), [[], ...names.map(() => [])], box.current);
     plot.current = made;
     return () => {
       made.destroy();
@@ -145,10 +156,11 @@ function Plot({ view, places, names, length }) {
   return html`<div class="plot" role="img" aria-label=${T.trendSays}><div class="fill" ref=${box}></div>${note ? html`<div class="note" role="status">${note}</div>` : null}</div>`;
 }
 
-/** @param {Cell} cell @param {Map<string, number>} places @param {string[]} names @param {{ width: number, height: number }} size @param {{ current: Props["view"] }} newest
+/** @param {Cell} cell @param {Map<string, number>} places @param {string[]} names @param {{ width: number, height: number }} size @param {{ current: Props["view"] }} newest @param {(at: Cursor | null) => void} point
  * @returns {uPlot.Options} */
-function options(cell, places, names, size, newest) {
+function options(cell, places, names, size, newest, point) {
   const points = names.map((name) => cell.points[places.get(name) ?? 0]);
+  const lanes = [...new Set(points.map((one) => one.unit).filter((unit) => unit !== ""))].slice(0, 3);
   const eus = [...new Set(points.map((point) => point.eu))];
   const style = getComputedStyle(document.body).fontFamily;
   /** @type {uPlot.Scales} */
@@ -172,49 +184,60 @@ function options(cell, places, names, size, newest) {
       values: (/** @type {uPlot} */ _, /** @type {number[]} */ splits) => splits.map((value) => value.toFixed(Math.max(...of.map((point) => decimals(point.low, point.high) - (splits.length > 1 && splits[1] - splits[0] >= 1 ? 3 : 0)), 0))) };
   });
   return {
-    ...size, scales, legend: { show: false }, cursor: { drag: { x: false, y: false }, y: false }, padding: [22, 12, 0, 0],
+    ...size, scales, legend: { show: false }, cursor: { drag: { x: false, y: false }, y: false }, padding: [6 + LANE * lanes.length, 12, 0, 0],
     tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
     axes: [{ grid: GRID, ticks: { show: false }, font: `12px ${style}`, stroke: "#2b3338", size: 30, values: [[86400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 0], [60, "{HH}:{mm}", null, null, null, null, null, null, 0], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0]] }, ...axes],
     series: [{}, ...points.map((point, place) => ({ label: point.name, scale: `y${point.eu}`, stroke: INK[place % INK.length], width: 2, dash: DASH[place % DASH.length], spanGaps: false, points: { show: false } }))],
-    hooks: { drawClear: [(plot) => bands(plot, newest.current, new Set(points.map((point) => point.unit)))] },
+    hooks: { drawClear: [(plot) => bands(plot, newest.current, lanes)],
+      setCursor: [(plot) => {
+        const at = plot.cursor.idx;
+        point(at == null || plot.data[0][at] === undefined ? null : { time: plot.data[0][at], values: names.map((_, place) => plot.data[place + 1][at] ?? null) });
+      }],
+    },
   };
 }
 
-/** Phases as bands with their name on top, alarms as marks at the foot.
- * @param {uPlot} plot @param {Props["view"]} view @param {Set<string>} units */
-function bands(plot, view, units) {
+/** The phases of each unit in a lane above the plot, those of the first one as bands in it; alarms as marks at the foot.
+ * @param {uPlot} plot @param {Props["view"]} view @param {string[]} lanes */
+function bands(plot, view, lanes) {
   const { ctx, bbox } = plot;
   const px = devicePixelRatio;
-  const steps = (view.frame.batch?.steps ?? []).filter((step) => step.started !== null && units.has(step.unit)).sort((a, b) => Number(a.started) - Number(b.started));
+  const [end, foot] = [bbox.left + bbox.width, bbox.top + bbox.height];
   ctx.save();
   ctx.font = `${11 * px}px ${getComputedStyle(document.body).fontFamily}`;
   ctx.textBaseline = "middle";
-  const end = bbox.left + bbox.width;
-  let free = bbox.left;
-  steps.forEach((step, place) => {
-    const left = Math.max(bbox.left, plot.valToPos(Number(step.started), "x", true));
-    const right = Math.min(end, plot.valToPos(step.ended ?? view.frame.time, "x", true));
-    if (right <= left) return;
-    ctx.fillStyle = place % 2 ? "#e3e6e7" : "#eceeee";
-    ctx.fillRect(left, bbox.top - 18 * px, right - left, bbox.height + 18 * px);
-    ctx.fillStyle = "#8b9499";
-    ctx.fillRect(left, bbox.top - 18 * px, px, bbox.height + 18 * px);
-    const at = Math.max(left, free) + 4 * px;
-    const name = step.path.split("/").at(-1) ?? step.path;
-    if (right - at > ctx.measureText(name).width + 4 * px) {
-      ctx.fillStyle = "#39434a";
-      ctx.fillText(name, at, bbox.top - 9 * px);
-      free = at + ctx.measureText(name).width + 4 * px;
-    }
+  lanes.forEach((unit, lane) => {
+    const top = bbox.top - (lanes.length - lane) * LANE * px;
+    ctx.fillStyle = "#39434a";
+    ctx.textAlign = "right";
+    ctx.fillText(unit, bbox.left - 5 * px, top + (LANE * px) / 2);
+    ctx.textAlign = "left";
+    (view.frame.batch?.steps ?? []).forEach((step, place) => {
+      if (step.unit !== unit || step.started === null) return;
+      const left = Math.max(bbox.left, plot.valToPos(step.started, "x", true));
+      const right = Math.min(end, plot.valToPos(step.ended ?? view.frame.time, "x", true));
+      if (right <= left) return;
+      ctx.fillStyle = place % 2 ? "#d3d8da" : "#c3cacd";
+      ctx.fillRect(left, top + px, right - left, (LANE - 2) * px);
+      if (lane === 0) {
+        ctx.fillStyle = place % 2 ? "#e5e8e9" : "#dde1e2";
+        ctx.fillRect(left, bbox.top, right - left, bbox.height);
+      }
+      const name = step.path.split("/").at(-1) ?? step.path;
+      if (right - left > ctx.measureText(name).width + 8 * px) {
+        ctx.fillStyle = "#20282c";
+        ctx.fillText(name, left + 4 * px, top + (LANE * px) / 2);
+      }
+    });
   });
-  for (const alarm of view.frame.alarms.filter((one) => units.has(one.unit))) {
+  for (const alarm of view.frame.alarms.filter((one) => lanes.includes(one.unit))) {
     const x = plot.valToPos(alarm.since, "x", true);
     if (x < bbox.left || x > end) continue;
     ctx.fillStyle = alarm.priority === 1 ? "#c8102e" : "#8a5a00";
     ctx.beginPath();
-    ctx.moveTo(x, bbox.top + bbox.height - 10 * px);
-    ctx.lineTo(x + 6 * px, bbox.top + bbox.height);
-    ctx.lineTo(x - 6 * px, bbox.top + bbox.height);
+    ctx.moveTo(x, foot - 10 * px);
+    ctx.lineTo(x + 6 * px, foot);
+    ctx.lineTo(x - 6 * px, foot);
     ctx.fill();
   }
   ctx.restore();

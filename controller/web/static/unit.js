@@ -1,8 +1,8 @@
 // One unit in detail: its interlocks, the faceplates of its loops, all its values.
 import { html, useState } from "./lib.js";
 import { send, whyMute } from "./link.js";
-import { euText, pointOf, reading } from "./format.js";
-import { Act, Bar, Drawer, Value } from "./parts.js";
+import { euText, pointOf, prose, reading } from "./format.js";
+import { Act, Bar, Drawer, shownRange, Value } from "./parts.js";
 import { roleText } from "./mimic.js";
 import { T } from "./texts.js";
 
@@ -17,17 +17,19 @@ export function UnitDetail({ view, places, unit, close }) {
   const interlocks = cell.interlocks.filter((one) => one.unit === unit.name || (state?.interlocks ?? []).some((held) => held.startsWith(one.name)));
   const acts = (/** @type {string} */ name) => (state?.interlocks ?? []).some((held) => held.split(/[ :]/)[0] === name);
   return html`<${Drawer} title=${`${unit.name} · ${unit.description || roleText(unit.unit_class)}`} close=${close}>
-    <p><b>${state?.state ?? "IDLE"}</b>${state?.step ? ` · ${state.step}` : ""}${state?.why ? html`<br /><span class="why">${state.why}</span>` : null}</p>
+    <p><b>${state?.state ?? "IDLE"}</b>${state?.step ? ` · ${state.step}` : ""}${state?.why ? html`<br /><span class="why">${prose(state.why)}</span>` : null}</p>
     ${loops.map((loop) => html`<${Faceplate} key=${loop.name} view=${view} places=${places} loop=${loop} />`)}
     ${interlocks.length ? html`<h3>${T.interlock}</h3><ul class="interlocks">${interlocks.map((one) => html`<li key=${one.name} class=${acts(one.name) ? "acts" : ""}>
-      <span><b>${one.name}</b> ${one.text}${acts(one.name) ? html` <b class="mark">⚿ ${T.interlocked}</b>` : null}</span>
+      <span><b>${one.name}</b> ${prose(one.text)}${acts(one.name) ? html` <b class="mark">⚿ ${T.interlocked}</b>` : null}</span>
       ${acts(one.name) ? html`<${Act} label=${T.resetInterlock} name=${`${T.resetInterlock} ${one.name}`} why=${whyMute()} act=${() => send(`${T.resetInterlock} ${one.name}`, { do: "reset_interlock", interlock: one.name })} />` : null}</li>`)}</ul>` : null}
     <table class="values"><thead><tr><th>${T.role}</th><th>${T.tag}</th><th>${T.value}</th><th>${T.range}</th></tr></thead><tbody>${Object.entries(unit.roles).map(([role, name]) => {
       const of = reading(cell, frame, places, pointOf(cell, name));
       return of && html`<tr key=${role}><td>${roleText(role)}</td><td title=${of.point.description}>${of.point.name}</td><td><${Value} of=${of} /></td>
-        <td class="wide"><${Bar} of=${of} /><span class="muted ends"><span>${of.point.low}</span><span>${of.point.high}</span></span></td></tr>`;
+        <td class="wide"><${Bar} of=${of} /><span class="muted ends"><span>${trim(shownRange(of.point)[0])}</span><span>${trim(shownRange(of.point)[1])}</span></span></td></tr>`;
     })}</tbody></table><//>`;
 }
+
+const trim = (/** @type {number} */ value) => Number(value.toPrecision(6));
 
 /** @param {Props & { loop: Loop }} props */
 function Faceplate({ view, places, loop }) {
