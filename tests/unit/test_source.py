@@ -152,7 +152,8 @@ def test_yaml_positions_of_keys_and_values(yaml: Callable[[str | bytes], Documen
 
 
 def test_yaml_scalars_are_strict(yaml: Callable[[str | bytes], Document]) -> None:
-    text = 'a: no\nb: yes\nc: on\nd: 1_000\ne: 0x10\nf: 1:30\ng: 2020-01-01\nh: "3"\ni: 3\nj: 3.5\nk: true\nl:\nm: ~\nn: .inf\no: 5 L\np: 010\nq: 1e3\n'
+    text = 'a: no\nb: yes\nc: on\nd: 1_000\ne: 0x10\nf: 1:30\ng: 2020-01-01\nh: "3"\ni: 3\nj: 3.5\nk: true\n'
+    text += "l:\nm: ~\nn: .inf\no: 5 L\np: 010\nq: 1e3\n"
     expected = {"a": "no", "b": "yes", "c": "on", "d": "1_000", "e": "0x10", "f": "1:30", "g": "2020-01-01", "h": "3", "i": 3, "j": 3.5}
     expected |= {"k": True, "l": None, "m": None, "n": ".inf", "o": "5 L", "p": 10, "q": 1000.0}
     assert yaml(text).data == expected
@@ -164,6 +165,7 @@ def test_yaml_scalars_are_strict(yaml: Callable[[str | bytes], Document]) -> Non
         ("a: 1\nb: 2\na: 3\n", "recipe.yaml:3:1: key 'a' stands twice here"),
         ("a: &x 1\nb: *x\n", "recipe.yaml:1:4: tags (!name) and anchors (&name) are not used here"),
         ("a: !!python/object:os.system x\n", "recipe.yaml:1:4: tags"),
+        ("a: &x 1\nb: &x 2\n", "recipe.yaml:2:4: tags (!name) and anchors (&name) are not used here"),
         ("a: *x\n", "recipe.yaml:1:4: not valid YAML: found undefined alias"),
         ("? [a, b]\n: 1\n", "a key must be plain text"),
         ("a: [1, 2\nb: 3\n", "not valid YAML"),
@@ -229,8 +231,7 @@ yamlish = st.text(alphabet="ab:-[]{}\"'#\n\t ,1&*!|>%?~<.\\x", max_size=60)
 def test_no_bytes_break_the_toml_reader(tmp_path: Path, raw: bytes) -> None:
     try:
         document = read_toml(_write(tmp_path / "random.toml", raw))
-    except BadInput as error:
-        assert error.problems
+    except BadInput:
         return
     assert missing(document.data, document) == []
     for where in document.positions.values():
@@ -242,7 +243,6 @@ def test_no_bytes_break_the_toml_reader(tmp_path: Path, raw: bytes) -> None:
 def test_no_bytes_break_the_yaml_reader(tmp_path: Path, raw: bytes) -> None:
     try:
         document = read_yaml(_write(tmp_path / "random.yaml", raw))
-    except BadInput as error:
-        assert error.problems
+    except BadInput:
         return
     assert missing(document.data, document) == []
