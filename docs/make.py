@@ -1,0 +1,103 @@
+"""Write the parts of the documentation that are made from the code: the command line, the state table, phases and unit classes.
+
+``make docs`` writes them; a test fails when they are not what the code says.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from controller.batch.phase import CATALOGUE
+from controller.cli import main
+from controller.config import class_file
+from controller.core.states import AUTOMATIC, COMMANDS, diagram
+from controller.runtime.batches import catalogue
+from recipes.classes import load_classes
+
+FOLDER = Path(__file__).parent / "reference"
+
+
+def command_line() -> str:
+    parts = ["# Command line\n"]
+
+    def describe(command: click.Command, name: str) -> None:
+        context = click.Context(command, info_name=name, max_content_width=100, color=False)
+        parts.append(f"## {name}\n\n```\n{command.get_help(context)}\n```\n")
+        if isinstance(command, click.Group):
+            for sub in command.list_commands(context):
+                found = command.get_command(context, sub)
+                if found is not None:
+                    describe(found, f"{name} {sub}")
+
+    describe(main, "blackmass")
+    parts.append(
+        "Exit status: 0 done (for `demo`, `run --leave` and `report`: the lot is released), 1 not released or a finding of `doctor` is not good, "
+        "2 a file or an argument is wrong and nothing was started, 3 it could not be done (a taken port, a full disk, a second service).\n"
+    )
+    return "\n".join(parts)
+
+
+def states() -> str:
+    rows = [f"| {verb} | {', '.join(sources)} | {target} |" for verb, (sources, target) in COMMANDS.items()]
+    rows += [f"| (by itself) | {source} | {target} |" for source, target in AUTOMATIC.items()]
+    return "\n".join(
+        [
+            "# Batch states\n",
+            "The ISA-88 state table; the code's own (`controller/core/states.py`).\n",
+            "| Command | Allowed from | To |",
+            "|---|---|---|",
+            *rows,
+            f"\n```mermaid\n{diagram()}\n```\n",
+        ]
+    )
+
+
+def phases() -> str:
+    catalogue()
+    parts = ["# Phases\n", "What a step of a recipe can `run`.\n"]
+    for name, phase in sorted(CATALOGUE.items()):
+        spec = phase.spec
+        parts.append(f"## {name}\n\n{(phase.__doc__ or '').strip()}\n")
+        if spec.parameters:
+            parts.append("| `with` | kind | eu | |\n|---|---|---|---|")
+            for key, entry in spec.parameters.items():
+                extra = f" ({', '.join(entry.choices)})" if entry.choices else ""
+                parts.append(f"| {key}{'' if entry.required else ' (optional)'} | {entry.kind} | {entry.eu} | {entry.say}{extra} |")
+            parts.append("")
+        if spec.records:
+            parts.append(f"Records: {', '.join(spec.records)}.\n")
+        if not spec.ends:
+            parts.append("Never ends by itself: its step needs an `until`.\n")
+    return "\n".join(parts)
+
+
+def classes() -> str:
+    parts = ["# Unit classes\n", "The roles that recipes may use (`recipes/library/classes.toml`).\n"]
+    for name, entry in load_classes(class_file()).items():
+        parts.append(f"## {name}\n\n{entry.description}\n\n| role | kind | eu | range | |\n|---|---|---|---|---|")
+        parts += [f"| {role} | {spec.kind} | {spec.eu} | {spec.low:g} to {spec.high:g} | {spec.say} |" for role, spec in entry.roles.items()]
+        parts.append("")
+    return "\n".join(parts)
+
+
+PAGES = {"cli.md": command_line, "states.md": states, "phases.md": phases, "unit-classes.md": classes}
+
+
+def write() -> list[str]:
+    """Write every page; return the names of those that changed."""
+    changed = []
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in PAGES.items():
+        path, text = FOLDER / name, make()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            changed.append(name)
+    return changed
+
+
+if __name__ == "__main__":
+    for page in write():
+        sys.stdout.write(f"docs/reference/{page}\n")
