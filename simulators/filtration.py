@@ -1,0 +1,245 @@
+"""Wash filter with its dryer: pressure filtration, caustic reslurry, displacement wash, drying, discharge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivers.tags import FloatArray
+from simulators.chemistry import Alkaline
+from simulators.components import AL, CO, CU, FE3, LI, LIQUID_MASS, MN, N, NA, NC, NI, S, STRONG, VOLUME, WATER
+from simulators.components import heat_capacity, litres, vector
+from simulators.leach import conductivity
+from simulators.precipitation import SOLID_MASS, Particles, Slurry
+from simulators.vessels import AMBIENT, Ledger, Lines, approach
+
+__all__ = ["FilterDryer", "FilterParameters", "Product"]
+
+
+@dataclass(frozen=True)
+class FilterParameters:
+    """Constants of the filter and dryer; [A] with a factor of 1.3 up and down where no range is named."""
+
+    volume: float = 2600.0  # of the vessel [L]
+    area: float = 10.0  # [m2]
+    resistance: float = 3e10  # of the cake [m/kg] 1e10-1e11
+    medium: float = 2e10  # [1/m]
+    viscosity: float = 0.7e-3  # [Pa s]
+    density: float = 3.953  # of the solid [kg/L]
+    pores: float = 0.6  # [L/kg]
+    wash: float = 0.7  # per bed volume
+    reslurry: float = 900.0  # time constant of the exchange of lattice sulfate [s]
+    caustic_half: float = 0.03  # [mol/L]
+    wash_temperature: float = 70.0  # [degC]
+    heater: float = 75.0  # [kW] at 100 %
+    latent: float = 2300.0  # [kJ/kg]
+    loss: float = 0.12  # [kW/K]
+    transfer: float = 0.006  # evaporation per K above boiling, [kg/s/K]
+    critical: float = 0.12  # moisture where the rate begins to fall [kg/kg]
+    bound: float = 0.002  # moisture that stays [kg/kg]
+    mass_capacity: float = 400.0  # of the vessel [kJ/K]
+
+
+@dataclass(frozen=True)
+class Product:
+    """What was discharged."""
+
+    inventory: FloatArray  # with what the water left behind [mol; kg]
+    solid: float  # [kg] dry
+    particles: Particles
+    moisture: float  # [%]
+
+
+class FilterDryer:
+    """Takes slurry in; what leaves goes to the ledger, and the last product stays for the laboratory."""
+
+    measures = (
+        "pressure", "filtrate_flow", "conductivity", "filtrate_ph", "vessel_weight", "wash_flow", "caustic_flow", "temperature", "moisture",
+        "slurry_level", "heater_power", "stirrer_speed",
+    )  # fmt: skip
+    sets = ("pressure_sp", "wash_flow_sp", "caustic_flow_sp", "heater", "stirrer_speed_sp", "drain", "discharge")
+
+    def __init__(self, parameters: FilterParameters | None = None) -> None:
+        self.p = parameters or FilterParameters()
+        self.free: FloatArray = np.zeros(NC)  # liquid above the cake
+        self.pore: FloatArray = np.zeros(NC)
+        self.solids: FloatArray = np.zeros(NC)
+        self.solid_mass = 0.0
+        self.loose_s = 0.0
+        self.particles = Particles()
+        self.temperature = AMBIENT
+        self.lines = Lines({"wash_flow": "water", "caustic_flow": "caustic"})
+        self.pressure = self.stirrer = self.heating = self.flow = 0.0
+        self.chemistry = Alkaline()
+        self.mirror = (0.0, 7.0)  # conductivity [mS/cm at 25 degC basis] and pH of the last filtrate
+        self.product: Product | None = None
+        self._since = 1e9
+
+    def room(self) -> float:
+        """Return what the vessel can still take [L]."""
+        return max(self.p.volume - litres(self.free) - litres(self.pore) - self.solid_mass / self.p.density, 0.0)
+
+    def step(self, sp: Mapping[str, float], dt: float, slurry: Slurry | None, ledger: Ledger) -> None:
+        """Advance by `dt` [s]."""
+        p = self.p
+        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 4.0)
+        self.pressure = approach(self.pressure, sp["pressure_sp"], dt, 8.0)
+        self.flow = 0.0
+        held = litres(self.free) + litres(self.pore)
+        if slurry is not None:
+            added = litres(slurry.liquor)
+            if held + added > 0.0:
+                self.temperature += (slurry.temperature - self.temperature) * added / (held + added)
+            self.free += slurry.liquor
+            self.solids += slurry.solids
+            self.loose_s += slurry.loose_s
+            self.particles.join(slurry.particles)
+            self.solid_mass = float(SOLID_MASS.dot(self.solids))
+            held += added
+        brought = self.lines.step(sp, dt, self.free, ledger, room=self.room())
+        if brought > 0.0:
+            self.temperature += (p.wash_temperature - self.temperature) * min(4.18 * brought / (self._capacity() + 1e-9), 1.0)
+        if held + brought > 0.0:
+            self._settle()
+            if self.stirrer > 5.0 and sp["drain"] < 0.5:
+                self._reslurry(dt)
+            if sp["drain"] > 0.5 and self.pressure > 0.05:
+                self._drain(dt, ledger)
+        self._heat(sp, dt, ledger)
+        if sp["discharge"] > 0.5 and self.solid_mass > 0.0:
+            self._discharge(ledger)
+
+    def _capacity(self) -> float:
+        return self.p.mass_capacity + heat_capacity(self.free + self.pore, self.solid_mass)
+
+    def _settle(self) -> None:
+        """Fill the pores of the cake from the liquid above, as far as there is any."""
+        need = self.p.pores * self.solid_mass - litres(self.pore)
+        above = litres(self.free)
+        if need > 1e-9 and above > 0.0:
+            part = min(need / above, 1.0)
+            self.pore += self.free * part
+            self.free = self.free * (1.0 - part) if part < 1.0 else np.zeros(NC)
+
+    def _reslurry(self, dt: float) -> None:
+        """Mix pores and liquid above; caustic takes lattice sulfate out."""
+        above, inside = litres(self.free), litres(self.pore)
+        if above < 0.2 * inside or inside <= 0.0:
+            return
+        whole = self.free + self.pore
+        mixed = whole * (inside / (above + inside))
+        self.pore += (mixed - self.pore) * (1.0 - math.exp(-dt / 20.0))
+        self.free = whole - self.pore
+        hydroxide = max(float(STRONG.dot(whole)), 0.0) / (above + inside)
+        gone = self.loose_s * (1.0 - math.exp(-dt / self.p.reslurry * hydroxide / (hydroxide + self.p.caustic_half)))
+        gone = min(gone, float(self.solids[S]))
+        self.loose_s -= gone
+        self.solids[S] -= gone
+        self.free[S] += gone
+        self.solid_mass = float(SOLID_MASS.dot(self.solids))
+
+    def _drain(self, dt: float, ledger: Ledger) -> None:
+        """Push liquid through the cake; what it displaces from the pores leaves by the wash law."""
+        p = self.p
+        above = litres(self.free)
+        if above <= 1e-6:
+            return
+        resistance = p.viscosity * (p.resistance * self.solid_mass / p.area + p.medium) / p.area
+        volume = min(self.pressure * 1e5 / resistance * 1e3 * dt, above, 200.0 / 60.0 * dt)
+        part = volume / above if above - volume > 0.05 else 1.0
+        through = self.free * part
+        self.free = self.free - through if part < 1.0 else np.zeros(NC)
+        inside = litres(self.pore)
+        if inside > 0.1:
+            share = 1.0 - math.exp(-p.wash * volume / inside)
+            target = through * (inside / max(litres(through), 1e-12))
+            change = (target - self.pore) * share
+            # never more than came: with little liquid the pores take what there is
+            change = np.maximum(np.minimum(change, through), -self.pore)
+            # the pores keep their volume; water makes up the difference, if there is so much in what came
+            change[WATER] -= float(VOLUME.dot(change)) / float(VOLUME[WATER])
+            change[WATER] = min(max(change[WATER], -self.pore[WATER]), through[WATER])
+            self.pore = self.pore + change
+            through = through - change
+        ledger.leave("mother_liquor", through)
+        self.flow = volume / dt * 60.0
+        self._since += dt
+        if self._since >= 10.0:
+            self._since = 0.0
+            self._look(through)
+
+    def _look(self, filtrate: FloatArray) -> None:
+        """Set what the probes in the filtrate line see; every 10 s is enough."""
+        volume = litres(filtrate)
+        if volume <= 0.0:
+            return
+        c = filtrate / volume
+        metals = [float(c[NI]), float(c[CO]), float(c[MN])]
+        strong = float(STRONG.dot(c)) + 2.0 * float(c[CU]) + 3.0 * float(c[AL] + c[FE3])
+        self.chemistry.solve(self.temperature, strong, 0.0, float(c[S]), float(c[NA]), float(c[LI]), float(c[N]), metals, [0.6, 0.2, 0.2])
+        self.mirror = (conductivity(filtrate, volume, self.temperature, self.chemistry.ph), self.chemistry.ph)
+
+    def moisture(self) -> float:
+        """Return water in the cake [kg per kg of dry solid]."""
+        return float(self.pore[WATER] + self.free[WATER]) / self.solid_mass if self.solid_mass > 0.0 else 0.0
+
+    def _heat(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
+        p = self.p
+        self.heating = approach(self.heating, p.heater * 0.01 * sp["heater"], dt, 5.0)
+        if self.heating <= 0.0 and abs(self.temperature - AMBIENT) < 0.01:
+            return
+        capacity = self._capacity()
+        # boiling point over the pressure in the vessel, near enough between -0.9 and 3 bar
+        absolute = min(max(self.pressure + 1.013, 0.08), 4.0)
+        boiling = 100.0 + 28.0 * math.log(absolute / 1.013)
+        wet = max(float(self.pore[WATER]) - p.bound * self.solid_mass, 0.0) + float(self.free[WATER])
+        self.temperature += (self.heating - p.loss * (self.temperature - AMBIENT)) * dt / capacity
+        if wet > 0.0 and self.temperature > boiling - 40.0 and self.solid_mass > 0.0:
+            # evaporation holds the cake near boiling while it is wet; below it only creeps
+            drive = self.temperature - boiling if self.temperature > boiling else 0.02 * (self.temperature - boiling + 40.0)
+            falling = min(self.moisture() / p.critical, 1.0)
+            most = max(self.temperature - (boiling - 40.0), 0.0) * capacity / p.latent * 0.5
+            gone = min(p.transfer * drive * falling * dt, wet, most)
+            self.temperature -= gone * p.latent / capacity
+            above = min(gone, float(self.free[WATER]))
+            self.free[WATER] -= above
+            share = (gone - above) / float(self.pore[WATER]) if self.pore[WATER] > 0.0 else 0.0
+            self.pore[WATER] -= gone - above
+            ammonia = float(self.pore[N]) * min(share, 1.0)
+            self.pore[N] -= ammonia
+            ledger.leave("off-gas", vector({N: ammonia, WATER: gone}))
+
+    def _discharge(self, ledger: Ledger) -> None:
+        inventory = self.solids + self.pore + self.free
+        moisture = 100.0 * self.moisture() / (1.0 + self.moisture())
+        self.product = Product(inventory, self.solid_mass, self.particles, moisture)
+        ledger.leave("product", inventory)
+        self.free, self.pore, self.solids = np.zeros(NC), np.zeros(NC), np.zeros(NC)
+        self.solid_mass = self.loose_s = 0.0
+        self.particles = Particles()
+
+    def content(self) -> Product | None:
+        """Return what lies in the vessel, or the last product when it is empty."""
+        if self.solid_mass > 0.0:
+            moisture = self.moisture()
+            return Product(self.solids + self.pore + self.free, self.solid_mass, self.particles, 100.0 * moisture / (1.0 + moisture))
+        return self.product
+
+    def measure(self) -> tuple[float, ...]:
+        """Return the true values in the order of `measures`."""
+        above = litres(self.free)
+        weight = self.solid_mass + float(LIQUID_MASS.dot(self.free) + LIQUID_MASS.dot(self.pore))
+        water = self.moisture()
+        flow = self.lines.flow
+        return (
+            self.pressure, self.flow, self.mirror[0], self.mirror[1], weight, flow["wash_flow"], flow["caustic_flow"], self.temperature,
+            100.0 * water / (1.0 + water), 100.0 * above / self.p.volume, self.heating, self.stirrer,
+        )  # fmt: skip
+
+    def held(self) -> FloatArray:
+        """Return all that the vessel holds, shape (NC,)."""
+        out: FloatArray = self.solids + self.pore + self.free
+        return out

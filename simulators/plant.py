@@ -1,0 +1,252 @@
+"""The plant: the units coupled, their instruments, and the simulator's own ledger of what is true."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from drivers.device import Profile
+from drivers.tags import FloatArray
+from simulators.components import ELEMENTS, NC, by_element
+from simulators.feed import Feed
+from simulators.filtration import FilterDryer
+from simulators.instruments import Instrument, Transmitters, instrument
+from simulators.laboratory import Laboratory, Sample, liquid_sample, purity, solid_sample
+from simulators.leach import LeachTank
+from simulators.precipitation import Reactor
+from simulators.purification import PurificationTank
+from simulators.shredder import Hopper, Shredder
+from simulators.vessels import Ledger
+
+__all__ = ["Plant"]
+
+_METALS = ("Ni", "Co", "Mn")
+_CHARGE = 500.0  # [kg] black mass of a full batch
+
+
+class _Unit(Protocol):
+    @property
+    def measures(self) -> tuple[str, ...]: ...
+    @property
+    def sets(self) -> tuple[str, ...]: ...
+    def measure(self) -> tuple[float, ...]: ...
+
+
+class Plant:
+    """Seven units in series. Physics advance in whole steps; reading never changes anything.
+
+    `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by default as
+    much as makes a full batch of 500 kg black mass. A unit without a device stands still.
+    """
+
+    def __init__(self, profiles: Mapping[str, Profile], *, feed: Feed, seed: int = 0, step: float = 1.0, scrap: float | None = None) -> None:
+        if not (math.isfinite(step) and 0.0 < step <= 10.0):
+            raise ValueError(f"step: expected 0 to 10 s, got {step:g} s")
+        self.time = 0.0
+        self.feed = feed
+        self._step, self._due = step, 0.0
+        self._rng = np.random.default_rng(seed)
+        self.ledger = Ledger()
+        self.shredder = Shredder(0.0)
+        self.load(_CHARGE / self.shredder.p.fines if scrap is None else scrap)
+        self.hopper = Hopper()
+        self.leach = LeachTank(feed)
+        self.purification = PurificationTank()
+        self.reactor = Reactor(self.leach.metal_share)
+        self.filter = FilterDryer()
+        self.laboratory = Laboratory()
+        self._units: dict[str, _Unit] = {
+            "shredder": self.shredder, "weigh_hopper": self.hopper, "leach_tank": self.leach, "purification_tank": self.purification,
+            "precipitation_reactor": self.reactor, "filter_dryer": self.filter, "icp_analyser": self.laboratory,
+        }  # fmt: skip
+        self._set: dict[str, dict[str, float]] = {kind: dict.fromkeys(unit.sets, 0.0) for kind, unit in self._units.items()}
+        self._profiles = dict(profiles)
+        self._values: dict[str, FloatArray] = {}
+        self._places: dict[str, dict[str, int]] = {}
+        self._connect()
+        self._measure(step)
+
+    def _connect(self) -> None:
+        """Match every signal with what its unit measures or takes."""
+        kinds: list[Instrument] = []
+        signals = []
+        self._spread: list[tuple[FloatArray, np.ndarray, int, int]] = []  # values, places in the profile, slice of the transmitters
+        self._order: list[tuple[_Unit, list[int]]] = []
+        taken: dict[str, str] = {}
+        for device, profile in self._profiles.items():
+            unit = self._units.get(profile.id)
+            if unit is None:
+                raise ValueError(f"device {device!r}: no simulated unit for profile {profile.id!r}; known: {', '.join(self._units)}")
+            if profile.id in taken:
+                raise ValueError(f"device {device!r}: unit {profile.id!r} is already {taken[profile.id]!r}")
+            taken[profile.id] = device
+            beat = profile.heartbeat.signal if profile.heartbeat else ""
+            values = np.zeros(len(profile.names))
+            measured, sources = [], []
+            for place, (name, signal) in enumerate(profile.signals.items()):
+                if name in (beat, "safe_state"):
+                    continue
+                if signal.access == "write":
+                    if name not in unit.sets:
+                        raise ValueError(f"device {device!r}: the simulated {profile.id} takes no {name!r}; it takes {', '.join(unit.sets)}")
+                    values[place] = self._set[profile.id][name] = signal.safe
+                else:
+                    if name not in unit.measures:
+                        raise ValueError(f"device {device!r}: the simulated {profile.id} does not measure {name!r}")
+                    measured.append(place)
+                    sources.append(unit.measures.index(name))
+                    kinds.append(instrument(name, profile.id))
+                    signals.append(signal)
+            self._values[device] = values
+            self._places[device] = {name: place for place, name in enumerate(profile.names)}
+            self._spread.append((values, np.array(measured, dtype=np.intp), len(kinds) - len(measured), len(kinds)))
+            self._order.append((unit, sources))
+        self._transmitters = Transmitters(kinds, signals)
+
+    def load(self, scrap: float) -> None:
+        """Put `scrap` [kg] of cells on the conveyor."""
+        if not (math.isfinite(scrap) and scrap >= 0.0):
+            raise ValueError(f"scrap: expected at least 0 kg, got {scrap:g} kg")
+        self.shredder.scrap += scrap
+        self.ledger.enter("black mass", self.feed.per_kg() * (scrap * self.shredder.p.fines))
+
+    def advance(self, dt: float) -> None:
+        """Advance plant time by `dt` [s]; physics only when a whole step is due."""
+        if not (math.isfinite(dt) and dt >= 0.0):
+            raise ValueError(f"dt: expected at least 0 s, got {dt:g} s")
+        self.time += dt
+        self._due += dt
+        while self._due >= self._step - 1e-9:
+            self._due -= self._step
+            self._physics(self._step)
+
+    def _physics(self, dt: float) -> None:
+        sp, ledger = self._set, self.ledger
+        fines = self.shredder.step(sp["shredder"], dt, self._rng)
+        charge = self.hopper.step(sp["weigh_hopper"], dt, fines)
+        filtrate, passed = self.leach.step(sp["leach_tank"], dt, charge, ledger)
+        self.purification.step(sp["purification_tank"], dt, filtrate, passed, self.leach.temperature, ledger)
+        slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room(), ledger)
+        self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
+        self.laboratory.step(sp["icp_analyser"], self.time, self._rng, self.sample)
+        self._measure(dt)
+
+    def _measure(self, dt: float) -> None:
+        true: list[float] = []
+        for unit, sources in self._order:
+            values = unit.measure()
+            true += [values[source] for source in sources]
+        if true:
+            out = self._transmitters.step(np.array(true), dt, self._rng)
+            for values_, places, start, stop in self._spread:
+                values_[places] = out[start:stop]
+
+    def read(self, device: str) -> FloatArray:
+        """Return all signals of a device in the order of its profile [eu of each], shape (n,)."""
+        return self._values[device].copy()
+
+    def write(self, device: str, signal: str, value: float) -> None:
+        """Take a setpoint; raise `ValueError` when it is not writable, not finite or out of range."""
+        profile = self._profiles.get(device)
+        if profile is None:
+            raise ValueError(f"no device {device!r}; known: {', '.join(self._profiles)}")
+        entry = profile.signals.get(signal)
+        if entry is None or entry.access != "write":
+            known = ", ".join(name for name, other in profile.signals.items() if other.access == "write")
+            raise ValueError(f"{device}.{signal}: expected a writable signal of {profile.id}, one of {known}")
+        low, high = entry.range
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"{device}.{signal}: expected {low:g} to {high:g} {entry.eu}, got {value:g} {entry.eu}".replace("  ", " ").rstrip())
+        if entry.discrete:
+            value = 1.0 if value >= 0.5 else 0.0
+        values, places = self._values[device], self._places[device]
+        values[places[signal]] = value
+        if profile.heartbeat is not None and signal == profile.heartbeat.signal:
+            if "safe_state" in places:
+                values[places["safe_state"]] = 0.0
+            return
+        self._set[profile.id][signal] = float(value)
+
+    def safe(self, device: str) -> None:
+        """Put a device into its safe state; a later write of its heartbeat ends it."""
+        profile = self._profiles[device]
+        values, places = self._values[device], self._places[device]
+        beat = profile.heartbeat.signal if profile.heartbeat else ""
+        for name, signal in profile.signals.items():
+            if signal.access == "write" and name != beat:
+                values[places[name]] = self._set[profile.id][name] = signal.safe
+        if "safe_state" in places:
+            values[places["safe_state"]] = 1.0
+
+    def sample(self, point: int) -> Sample:
+        """Return the true sample at a point of the analyser; an empty one where there is nothing."""
+        if point == 1:
+            return solid_sample(self.feed.per_kg(), 1.0, moisture=0.5)
+        if point == 2:
+            return liquid_sample(self.leach.liquor)
+        if point == 3:
+            return liquid_sample(self.purification.clear)
+        if point == 4:
+            reactor = self.reactor
+            return solid_sample(reactor.solids, reactor.solid_mass, size=reactor.particles.percentiles(), tap=reactor.particles.tap())
+        if point == 5:
+            content = self.filter.content()
+            if content is None:
+                return Sample()
+            size, tap = content.particles.percentiles(), content.particles.tap()
+            return solid_sample(content.inventory, content.solid, moisture=content.moisture, size=size, tap=tap)
+        if point in (6, 7):
+            unit = self.leach if point == 6 else self.purification
+            press = unit.press
+            here = press.dry > 0.0
+            solids = press.solids.sum(axis=0) if here else unit.dropped
+            dry = press.dry if here else float((solids * press.mass[0]).sum())
+            liquor = press.liquor if here else unit.dropped_liquor
+            wet = float(liquor[NC - 1])
+            return solid_sample(solids + liquor, dry, moisture=100.0 * wet / (wet + dry) if dry > 0.0 else 0.0)
+        return Sample()
+
+    def truth(self) -> dict[str, float]:
+        """Return what only the simulator knows: metals [mol], losses by outlet, composition [wt%], purity P [wt%], recovery [%]."""
+        ledger = self.ledger
+        charged = self.leach.charged
+        salts = sum(2.0 * ledger.dosed.get(name, 0.0) for name in ("niso4", "coso4", "mnso4"))
+        solids = sum(_metal(ledger.into.get(name)) for name in ("nickel powder", "seed"))
+        product = _metal(ledger.out.get("product"))
+        out = {"charged": charged, "added": salts + solids, "added_salts": salts, "added_solids": solids, "product": product}
+        for outlet, inventory in ledger.out.items():
+            if outlet != "product":
+                out[f"lost.{outlet}"] = _metal(inventory)
+        out["recovery"] = 100.0 * (product - out["added"]) / charged if charged > 0.0 and product > 0.0 else math.nan
+        content = self.filter.content()
+        if content is not None:
+            sample = self.sample(5)
+            out.update({f"product.{element}": share * 1e-4 for element, share in sample.composition.items()})
+            out["purity"] = purity(sample.composition)
+            out["product_mass"] = content.solid
+            out["moisture"] = content.moisture
+            out["d10"], out["d50"], out["d90"] = sample.size
+            out["tap_density"] = sample.tap
+        out["leached"] = 100.0 * (1.0 - sum(self.leach.left) / sum(self.leach.fed)) if sum(self.leach.fed) > 0.0 else math.nan
+        return out
+
+    def balance(self) -> dict[str, float]:
+        """Return the relative closure error of each element: (in - out - held) / in."""
+        black_mass = (self.shredder.scrap + self.shredder.held) * self.shredder.p.fines + self.hopper.weight
+        held = self.feed.per_kg() * black_mass
+        held = held + self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held()
+        total_in, total_out, inside = by_element(self.ledger.total_in()), by_element(self.ledger.total_out()), by_element(held)
+        return {
+            element: float((came - went - stays) / max(came, 1e-3))
+            for element, came, went, stays in zip(ELEMENTS, total_in, total_out, inside, strict=True)
+        }
+
+
+def _metal(inventory: FloatArray | None) -> float:
+    if inventory is None:
+        return 0.0
+    amounts = by_element(inventory)
+    return float(sum(amounts[ELEMENTS.index(metal)] for metal in _METALS))

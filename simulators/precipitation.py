@@ -1,0 +1,353 @@
+"""Co-precipitation reactor: fed-batch, hydroxide solid solution in ammonia, moments of the particle size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivers.tags import FloatArray
+from simulators.chemistry import Alkaline
+from simulators.components import AL, C, CA, CO, CU, F, FE2, FE3, H2O2, LI, LIQUID_MASS, MG, MN, N, NA, NC, NI, S, SI, STRONG, WATER, ZN
+from simulators.components import heat_capacity, litres, vector
+from simulators.purification import PurificationTank
+from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, approach
+
+__all__ = ["Particles", "Reactor", "ReactorParameters", "SOLID_MASS", "Slurry"]
+
+SOLID_MASS = LIQUID_MASS.copy()  # [kg/mol] of what is in the product: Ni, Co, Mn and the impurities as hydroxides
+SOLID_MASS[[NI, CO, MN, CU, MG, ZN, CA, FE2]] += 0.034
+SOLID_MASS[[AL, FE3]] += 0.051
+SOLID_MASS[[H2O2, WATER]] = 0.0
+_METALS = [NI, CO, MN]
+
+
+@dataclass(frozen=True)
+class ReactorParameters:
+    """Constants of the precipitation; [A] with a factor of 1.3 up and down where no source is named."""
+
+    volume: float = 6800.0  # to the overflow, where every feed stops [L]
+    gas: float = 7.6  # vessel [m3]
+    density: float = 3953.0  # of the product [kg/m3]
+    seed_size: float = 3.0  # volume median of the seed [um]
+    seed_spread: float = 0.2  # sigma of ln L
+    birth: float = 5e5  # B0 at the nominal plume and `rpm` [1/(m3 s)]; calibrated: the nominal recipe ends at D50 10 um
+    birth_size: float = 0.1  # L0 [um]
+    birth_order: float = 2.5
+    rpm: float = 200.0
+    sulfate: float = 0.0017  # lattice S at pH 11 and 10 h [kg/kg]
+    leachable: float = 0.42  # share of lattice S that a caustic reslurry can reach
+    sodium: float = 120e-6  # lattice Na [kg/kg]
+    nitrogen: float = 5e-4  # lattice NH3 [kg/kg]
+    lithium: float = 30e-6  # lattice Li [kg/kg]
+    carbonate: float = 0.9  # share of the caustic's carbonate that the solid takes
+    # share of each impurity that the solid takes; Al, Fe, Cu, Zn, Mg to their solubility, Ca 10-20 %
+    takes: tuple[tuple[int, float], ...] = ((AL, 0.97), (FE2, 1.0), (FE3, 1.0), (CU, 0.98), (ZN, 0.95), (MG, 0.95), (CA, 0.15), (SI, 0.95), (F, 0.01))
+    impurity: float = 120.0  # [s]
+    leak: float = 0.3  # of air [Nm3/h]
+    room: float = 2.0  # NH3 in the room's air at 0.42 M and 50 degC [ppm]
+    heat_naoh: float = 45.0  # dilution and reaction [kJ/mol]
+    power_number: float = 10.0  # stirrer at 200 rpm and 6 m3 [kW]
+    pump: float = 12000.0  # at 100 % [L/h]
+
+
+class Particles:
+    """Moments 0 to 5 of the crystals' size [um^k, number], and the history that decides tap density."""
+
+    def __init__(self) -> None:
+        self.m = [0.0] * 6
+        self.compact = 0.0  # mass-weighted f of the tap density [kg]
+        self.mass = 0.0  # [kg] grown or seeded
+        self.grown = 0.0  # [kg] without the seed
+        self.time = 0.0  # of the growth, mass over rate [s]
+
+    def seed(self, kg: float, size: float, spread: float, density: float) -> None:
+        """Add crystals with a lognormal size: volume median `size` [um]."""
+        volume = kg / density * 1e18  # [um3]
+        mu = math.log(size) - 3.0 * spread**2
+        m3 = math.exp(3.0 * mu + 4.5 * spread**2)
+        number = volume / (math.pi / 6.0 * m3)
+        for k in range(6):
+            self.m[k] += number * math.exp(k * mu + 0.5 * (k * spread) ** 2)
+        self.mass += kg
+        self.compact += kg
+
+    def grow(self, kg: float, born: float, size: float, density: float, compact: float) -> None:
+        """Grow by `kg`, with `born` new crystals of `size` [um]."""
+        m = self.m
+        if kg < 0.0:
+            keep = max(1.0 + kg / self.mass, 0.0) if self.mass > 0.0 else 0.0
+            self.m = [x * keep for x in m]
+            self.mass, self.compact, self.grown = self.mass * keep, self.compact * keep, self.grown * keep
+            return
+        if kg == 0.0:
+            return
+        volume = kg / density * 1e18 * 6.0 / math.pi  # rise of m3 [um3]
+        fresh = min(born * size**3, volume) if m[2] > 0.0 else volume
+        born = fresh / size**3
+        step = (volume - fresh) / (3.0 * m[2]) if m[2] > 0.0 else 0.0  # growth [um]
+        for k in range(5, 0, -1):
+            m[k] += k * step * m[k - 1] + born * size**k
+        m[0] += born
+        # m3 follows the mass exactly; the rest carries the error of the step
+        self.mass += kg
+        self.grown += kg
+        self.compact += compact * kg
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """Return D10, D50, D90 by volume [um], lognormal through m3, m4, m5."""
+        m3, m4, m5 = self.m[3], self.m[4], self.m[5]
+        if m3 <= 0.0 or m4 <= 0.0:
+            return (0.0, 0.0, 0.0)
+        spread = math.sqrt(max(math.log(max(m5 * m3 / (m4 * m4), 1.0)), 0.0))
+        median = m4 / m3 * math.exp(-0.5 * spread**2)
+        return (median * math.exp(-1.2816 * spread), median, median * math.exp(1.2816 * spread))
+
+    def tap(self) -> float:
+        """Return the tap density [g/cm3]."""
+        if self.mass <= 0.0:
+            return 0.0
+        return 1.2 + 0.9 * self.compact / self.mass * (1.0 - math.exp(-self.time / 14400.0))
+
+    def take(self, part: float) -> Particles:
+        """Split off a share of the crystals."""
+        other = Particles()
+        other.m = [x * part for x in self.m]
+        other.mass, other.compact, other.grown, other.time = self.mass * part, self.compact * part, self.grown * part, self.time
+        keep = 1.0 - part
+        self.m = [x * keep for x in self.m]
+        self.mass, self.compact, self.grown = self.mass * keep, self.compact * keep, self.grown * keep
+        return other
+
+    def join(self, other: Particles) -> None:
+        """Add other crystals."""
+        whole = self.mass + other.mass
+        if whole > 0.0:
+            self.time = (self.time * self.mass + other.time * other.mass) / whole
+        self.m = [a + b for a, b in zip(self.m, other.m, strict=True)]
+        self.mass, self.compact, self.grown = whole, self.compact + other.compact, self.grown + other.grown
+
+
+@dataclass
+class Slurry:
+    """What moves from the reactor to the wash filter."""
+
+    liquor: FloatArray
+    solids: FloatArray
+    loose_s: float  # lattice S that caustic can reach [mol]
+    particles: Particles
+    temperature: float
+
+
+class Reactor:
+    """Fed from the clear-liquor tank. `step` returns the slurry pumped to the wash filter."""
+
+    measures = (
+        "temperature", "ph_a", "ph_b", "ammonia", "oxygen", "volume", "d50", "stirrer_speed", "stirrer_power", "feed_flow", "naoh_flow",
+        "ammonia_flow", "water_flow", "nitrogen_flow", "jacket_temperature", "room_ammonia", "transfer_flow",
+    )  # fmt: skip
+    sets = (
+        "feed_flow_sp", "naoh_flow_sp", "ammonia_flow_sp", "water_flow_sp", "nitrogen_flow_sp", "stirrer_speed_sp", "jacket_valve", "transfer_pump",
+        "seed_rate_sp",
+    )  # fmt: skip
+
+    def __init__(self, ratio: FloatArray, parameters: ReactorParameters | None = None) -> None:
+        self.p = parameters or ReactorParameters()
+        self.ratio = ratio  # Ni, Co, Mn of the seed, shape (3,)
+        self.liquor: FloatArray = np.zeros(NC)
+        self.solids: FloatArray = np.zeros(NC)
+        self.loose_s = 0.0
+        self.particles = Particles()
+        self.temperature = AMBIENT
+        self.chemistry = Alkaline()
+        self.jacket = Jacket(ua=3.2)
+        self.lines = Lines({"naoh_flow": "naoh", "ammonia_flow": "ammonia", "water_flow": "water"}, per_second=1.0 / 3600.0)
+        self.oxygen = 20.9
+        self.feed = self.nitrogen = self.stirrer = self.seeding = self.moved = 0.0
+        self.solid_mass = 0.0
+        self._rate = 0.0
+
+    def volume(self) -> float:
+        """Return the slurry's volume [L]."""
+        return litres(self.liquor) + self.solid_mass / self.p.density * 1e3
+
+    def step(self, sp: Mapping[str, float], dt: float, source: PurificationTank, room: float, ledger: Ledger) -> Slurry | None:
+        """Advance by `dt` [s]; `room` [L] is what the wash filter can take."""
+        p = self.p
+        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
+        self.nitrogen = approach(self.nitrogen, sp["nitrogen_flow_sp"], dt, 4.0)
+        self.seeding = approach(self.seeding, sp["seed_rate_sp"], dt, 3.0)
+        before = self.volume()
+        free = p.volume - before
+        naoh = ledger.dosed.get("naoh", 0.0)
+        brought = self.lines.step(sp, dt, self.liquor, ledger, room=free)
+        naoh = ledger.dosed.get("naoh", 0.0) - naoh
+        target = sp["feed_flow_sp"] if free > 0.0 else 0.0
+        self.feed = approach(self.feed, target, dt, 3.0)
+        fed = strength = 0.0
+        warm = AMBIENT
+        if self.feed > 0.0:
+            new = source.draw(self.feed * dt / 3600.0)
+            fed = litres(new)
+            if fed < 0.5 * self.feed * dt / 3600.0:
+                self.feed = fed / dt * 3600.0  # the clear-liquor tank has run dry
+            strength = float(new[NI] + new[CO] + new[MN]) / fed if fed > 0.0 else 0.0
+            self.liquor += new
+            warm = source.clear_temperature
+        if self.seeding > 0.0:
+            self._seed(self.seeding * dt / 3600.0, ledger)
+        if brought + fed > 0.0 and before + brought + fed > 0.0:
+            mixed = (brought * AMBIENT + fed * warm) / (brought + fed)
+            self.temperature += (mixed - self.temperature) * ((brought + fed) / (before + brought + fed) if before > 1.0 else 1.0)
+        volume = litres(self.liquor)
+        if volume > 1.0:
+            self._precipitate(volume, strength, dt)
+        self._gas(volume, dt, ledger)
+        capacity = max(heat_capacity(self.liquor, self.solid_mass), 200.0)
+        heated = self.temperature + (naoh * 10.0 * p.heat_naoh + self._power() * dt) / capacity
+        self.temperature = min(self.jacket.heat(heated, sp["jacket_valve"], dt, capacity), 102.0)
+        return self._pump(0.01 * sp["transfer_pump"], dt, room)
+
+    def _power(self) -> float:
+        return self.p.power_number * (self.stirrer / 200.0) ** 3 * min(self.volume() / 6000.0, 1.0)
+
+    def _seed(self, kg: float, ledger: Ledger) -> None:
+        metal = float(self.ratio @ SOLID_MASS[_METALS])
+        new = np.zeros(NC)
+        new[_METALS] = self.ratio * (kg / metal)
+        ledger.enter("seed", new)
+        self.solids += new
+        self.particles.seed(kg, self.p.seed_size, self.p.seed_spread, self.p.density)
+
+    def _precipitate(self, volume: float, fed: float, dt: float) -> None:
+        """Solve pH with the metals in equilibrium; `fed` is the strength of the feed [mol/L], 0 while nothing is fed."""
+        p = self.p
+        n, solid = self.liquor, self.solids
+        inverse = 1.0 / volume
+        x, y = n.tolist(), solid.tolist()
+        amounts = [x[NI] + y[NI], x[CO] + y[CO], x[MN] + y[MN]]
+        whole = sum(amounts)
+        kg = 0.0
+        fractions = [amount / whole for amount in amounts] if whole > 0.0 else [0.0, 0.0, 0.0]
+        strong = (float(STRONG.dot(n)) + 2.0 * x[CU] + 3.0 * (x[AL] + x[FE3])) * inverse
+        left = self.chemistry.solve(
+            self.temperature, strong, (x[FE2] + x[MG] + x[CA] + x[ZN] + x[CU]) * inverse, x[S] * inverse, x[NA] * inverse, x[LI] * inverse,
+            x[N] * inverse, [amount * inverse for amount in amounts], fractions,
+        )  # fmt: skip
+        moved = 0.0
+        if whole > 0.0:
+            for place, amount, now in zip(_METALS, amounts, left, strict=True):
+                stays = min(max(now * volume, 0.0), amount)
+                change = (amount - stays) - y[place]
+                n[place] = stays
+                solid[place] = amount - stays
+                kg += change * float(SOLID_MASS[place])
+                moved += change
+            n[WATER] -= 0.036 * moved
+        if kg > 0.0:
+            self._lattice(kg, dt)
+            step = 1.0 - math.exp(-dt / p.impurity)
+            for place, share in p.takes:
+                if x[place] > 0.0:
+                    take = max(share * (x[place] + y[place]) - y[place], 0.0) * step
+                    n[place] -= take
+                    solid[place] += take
+            carbon = float(n[C]) * p.carbonate * step
+            n[C] -= carbon
+            solid[C] += carbon
+            plume = fed / 0.8 * math.sqrt(0.4 / max(x[N] * inverse, 0.02))
+            born = p.birth * plume**p.birth_order * (max(self.stirrer, 20.0) / p.rpm) * (volume * 1e-3) * dt
+            self.particles.grow(kg, born, p.birth_size, p.density, self._compact(x[N] * inverse))
+        elif kg < 0.0:
+            self._shrink(kg)
+        self.solid_mass = float(SOLID_MASS.dot(solid))
+
+    def _lattice(self, kg: float, dt: float) -> None:
+        """Build sulfate, sodium, ammonia and lithium into `kg` of new solid."""
+        p, n, solid = self.p, self.liquor, self.solids
+        crystals = self.particles
+        self._rate += (kg / dt - self._rate) * (1.0 - math.exp(-dt / 300.0))
+        # time scale of the growth; 0.8 makes the mean over a feed at constant rate the value at its whole time
+        tau = max(crystals.grown / max(self._rate, 1e-9), 600.0) if self._rate > 0.0 else 600.0
+        if self._rate > 1e-4:
+            crystals.time = max(crystals.time, tau)
+        ph = min(max(self.chemistry.ph, 8.0), 13.0)
+        sulfur = p.sulfate * math.exp(-(ph - 11.0)) * 0.8 * (36000.0 / min(tau, 72000.0)) ** 0.2 * kg / 0.03206
+        for place, amount in (
+            (S, sulfur), (NA, p.sodium * kg / 0.02299), (N, p.nitrogen * kg / 0.01703), (LI, p.lithium * kg / 0.00694),
+        ):  # fmt: skip
+            amount = min(amount, 0.2 * float(n[place]))
+            n[place] -= amount
+            solid[place] += amount
+            if place == S:
+                self.loose_s += p.leachable * amount
+
+    def _shrink(self, kg: float) -> None:
+        """Give back what was built in when the solid dissolves by `-kg`."""
+        share = min(-kg / max(self.solid_mass, 1e-9), 1.0)
+        for place in (S, NA, N, LI, C, *(row[0] for row in self.p.takes)):
+            back = float(self.solids[place]) * share
+            self.solids[place] -= back
+            self.liquor[place] += back
+        self.loose_s *= 1.0 - share
+        self.particles.grow(kg, 0.0, 0.0, self.p.density, 0.0)
+
+    def _compact(self, ammonia: float) -> float:
+        ph = self.chemistry.ph
+        out = max(abs(ph - 11.0) - 0.4, 0.0) / 0.4
+        thin = max(0.3 - ammonia, ammonia - 0.6, 0.0) / 0.2
+        return math.exp(-(out**2) - thin**2)
+
+    def _gas(self, volume: float, dt: float, ledger: Ledger) -> None:
+        """Purge the head space; strip ammonia with the nitrogen."""
+        p = self.p
+        head = max(p.gas - self.volume() * 1e-3, 0.3)
+        flow = p.leak + self.nitrogen
+        limit = 20.9 * p.leak / flow
+        self.oxygen = limit + (self.oxygen - limit) * math.exp(-flow / 3600.0 / head * dt)
+        if volume > 1.0 and self.nitrogen > 0.0 and self.liquor[N] > 0.0:
+            henry = 59.0 * math.exp(-4255.0 * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))  # 59 at 25 degC, 16 at 55 [mol/(L atm)]
+            share = min(self.chemistry.nh3 / henry, 0.5)
+            lost = min(self.nitrogen / 3600.0 / 0.022414 * share / (1.0 - share) * dt, 0.1 * float(self.liquor[N]))
+            self.liquor[N] -= lost
+            ledger.leave("off-gas", vector({N: lost}))
+        self.liquor[H2O2] *= math.exp(-dt / 300.0)  # alkaline: peroxide falls apart
+
+    def _pump(self, share: float, dt: float, room: float) -> Slurry | None:
+        self.moved = 0.0
+        volume = self.volume()
+        if share <= 0.0 or volume <= 0.0 or room <= 0.0:
+            return None
+        moved = min(share * self.p.pump * dt / 3600.0, volume, room)
+        part = 1.0 if volume - moved < 1.0 else moved / volume
+        self.moved = moved / dt * 3600.0
+        out = Slurry(self.liquor * part, self.solids * part, self.loose_s * part, self.particles.take(part), self.temperature)
+        if part == 1.0:
+            self.liquor, self.solids, self.loose_s, self.solid_mass, self.particles = np.zeros(NC), np.zeros(NC), 0.0, 0.0, Particles()
+            self._rate = 0.0
+        else:
+            self.liquor -= out.liquor
+            self.solids -= out.solids
+            self.loose_s -= out.loose_s
+            self.solid_mass *= 1.0 - part
+        return out
+
+    def measure(self) -> tuple[float, ...]:
+        """Return the true values in the order of `measures`."""
+        liquid = litres(self.liquor)
+        wet = liquid > 20.0
+        ph = self.chemistry.ph if wet else 7.0
+        ammonia = float(self.liquor[N]) / liquid if wet else 0.0
+        flow = self.lines.flow
+        return (
+            self.temperature, ph, ph, ammonia, self.oxygen, (liquid + self.solid_mass / self.p.density * 1e3) * 1e-3, self.particles.percentiles()[1],
+            self.stirrer, self._power(), self.feed, flow["naoh_flow"], flow["ammonia_flow"], flow["water_flow"], self.nitrogen,
+            self.jacket.temperature, self.p.room * (self.chemistry.nh3 if wet else 0.0) / 0.35, self.moved,
+        )  # fmt: skip
+
+    def held(self) -> FloatArray:
+        """Return all that the reactor holds, shape (NC,)."""
+        out: FloatArray = self.liquor + self.solids
+        return out

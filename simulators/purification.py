@@ -1,0 +1,298 @@
+"""Purification tank: cementation of copper, removal of Fe, Al and F as hydroxides and cryolite, its press, and the clear-liquor tank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivers.tags import FloatArray
+from simulators.chemistry import Acid
+from simulators.components import AL, C, CA, CO, CU, F, FE2, FE3, H2O2, LI, LIQUID_MASS, MG, MN, N, NA, NC, NI, S, SI, STRONG, WATER, ZN
+from simulators.components import heat_capacity, litres, vector
+from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
+
+__all__ = ["PurificationParameters", "PurificationTank"]
+
+_HYDROXIDE, _METAL, _LOOSE, _FAST = range(4)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
+_METALS = [NI, CO, MN, CU, AL, FE3]
+_SORBS = [NI, CO, LI]
+_MASS = np.tile(LIQUID_MASS, (4, 1))
+_MASS[_HYDROXIDE, [NI, CO, MN, CU]] += 0.034
+_MASS[_HYDROXIDE, [AL, FE3]] += 0.051
+_MASS[:, C] = 0.01201
+_MASS[:, [H2O2, WATER]] = 0.0
+
+
+@dataclass(frozen=True)
+class PurificationParameters:
+    """Constants of the purification; [A] with a factor of 1.3 up and down where no range is named."""
+
+    volume: float = 7500.0  # [L] to the overflow; nominal 6 m3 working
+    clear_volume: float = 7800.0  # [L]
+    density: float = 2.4  # of the solids [kg/L]
+    cementation: float = 2e-3  # at 50 degC [1/s]
+    cementation_activation: float = 30.0  # [kJ/mol]
+    powder_half: float = 0.0005  # nickel powder at which cementation runs at half its rate [mol/L]
+    powder_acid: float = 1e-4  # dissolution of the powder by acid at aH = 1 [1/s]
+    hydroxide: float = 120.0  # Al, Fe(III) [s]
+    divalent: float = 300.0  # Cu, Ni, Co, Mn [s]
+    fluoride: float = 600.0  # [s]
+    surface: float = 0.04  # protons per mol of Al and Fe hydroxide per pH [A] 0.02-0.08
+    sorbed_base: float = 0.002
+    sorbed: float = 0.012  # [L per g Al]
+    comes_off: float = 0.70  # of what is sorbed, in a repulp: 0.60-0.80
+    edge: float = 5.2  # pH below which sorption falls
+    sorption: float = 900.0  # [s]
+    silica: float = 0.8  # share that the Fe/Al cake takes
+    fe_peroxide: float = 76.0  # [L/mol/s]
+    peroxide_loss: float = 2e-4  # at 60 degC [1/s]
+    heat_naoh: float = 56.0  # of neutralisation [kJ/mol]
+    heat_acid: float = 72.0
+    offgas: float = 6.2  # [mol/s], 500 Nm3/h
+
+
+class PurificationTank:
+    """The tank, its press and the clear-liquor tank behind."""
+
+    measures = (
+        "temperature", "ph", "orp", "volume", "stirrer_speed", "naoh_flow", "acid_flow", "peroxide_flow", "water_flow", "powder_rate",
+        "jacket_temperature", "press_pressure", "filtrate_flow", "press_cake", "clear_volume", "niso4_flow", "coso4_flow", "mnso4_flow", "hydrogen",
+    )  # fmt: skip
+    sets = (
+        "naoh_flow_sp", "acid_flow_sp", "peroxide_flow_sp", "water_flow_sp", "powder_rate_sp", "jacket_valve", "stirrer_speed_sp", "transfer_pump",
+        "press_wash_flow_sp", "niso4_flow_sp", "coso4_flow_sp", "mnso4_flow_sp", "repulp", "press_discharge",
+    )  # fmt: skip
+
+    def __init__(self, parameters: PurificationParameters | None = None) -> None:
+        self.p = parameters or PurificationParameters()
+        self.liquor: FloatArray = np.zeros(NC)
+        self.solids: FloatArray = np.zeros((4, NC))
+        self.clear: FloatArray = np.zeros(NC)
+        self.clear_temperature = AMBIENT
+        self.temperature = AMBIENT
+        self.acid = Acid()
+        self.jacket = Jacket(ua=3.2)
+        self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
+        self.salts = Lines({"niso4_flow": "niso4", "coso4_flow": "coso4", "mnso4_flow": "mnso4"})
+        self.press = Press(PressParameters(resistance=5e12, holds=4.0, bleed=1e-4), _MASS)
+        self.stirrer = self.powder = 0.0
+        self.solid_mass = 0.0
+        self.hydrogen = 0.0  # [mol/s]
+        self.orp = 200.0
+        self.dropped: FloatArray = vector({})
+        self.dropped_liquor: FloatArray = vector({})
+
+    def volume(self) -> float:
+        """Return the slurry's volume [L]."""
+        return litres(self.liquor) + self.solid_mass / self.p.density
+
+    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, warm: float, ledger: Ledger) -> None:
+        """Advance by `dt` [s]; `filtrate` at `warm` [degC] and the solids `passed` come from the leach press."""
+        p = self.p
+        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
+        before = litres(self.liquor)
+        heat = 0.0
+        if filtrate is not None:
+            self.liquor += filtrate
+            added = litres(filtrate)
+            self.temperature += (warm - self.temperature) * (added / (before + added) if before > 1.0 else 1.0)
+            before += added
+        if passed is not None:
+            self.solids[_METAL] += passed
+        naoh, acid = ledger.dosed.get("naoh", 0.0), ledger.dosed.get("acid", 0.0)
+        brought = self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())
+        self.powder = approach(self.powder, sp["powder_rate_sp"], dt, 3.0)
+        if self.powder > 0.0:
+            new = vector({NI: self.powder * dt / 3600.0 / 0.0586934})
+            ledger.enter("nickel powder", new)
+            self.solids[_METAL] += new
+        if brought > 0.0:
+            heat += (ledger.dosed.get("naoh", 0.0) - naoh) * 10.0 * p.heat_naoh + (ledger.dosed.get("acid", 0.0) - acid) * 18.0 * p.heat_acid
+            self.temperature += (AMBIENT - self.temperature) * (brought / (before + brought) if before > 1.0 else 1.0)
+        self.hydrogen = 0.0
+        volume = litres(self.liquor)
+        if volume > 1.0:
+            self._cement(volume, dt, ledger)
+            self._precipitate(volume, dt)
+            self._sorb(volume, dt)
+            # carbonate of the caustic leaves as CO2 from a sour liquor
+            if self.acid.ph < 6.5 and self.liquor[C] > 0.0:
+                ledger.leave("off-gas", vector({C: float(self.liquor[C])}))
+                self.liquor[C] = 0.0
+        if volume > 1.0 or self.solid_mass > 0.0:
+            self.solid_mass = float((self.solids * _MASS).sum())
+        capacity = max(heat_capacity(self.liquor, self.solid_mass), 200.0)
+        self.temperature = min(self.jacket.heat(self.temperature + heat / capacity, sp["jacket_valve"], dt, capacity), 102.0)
+        self._press(sp, dt, ledger)
+        self.salts.step(sp, dt, self.clear, ledger, room=p.clear_volume - litres(self.clear))
+
+    def _cement(self, volume: float, dt: float, ledger: Ledger) -> None:
+        """Cu2+ + Ni = Cu + Ni2+; Fe(III) and acid take powder too; peroxide oxidises Fe(II)."""
+        p = self.p
+        n, metal = self.liquor, self.solids[_METAL]
+        kelvin = self.temperature + 273.15
+        powder = float(metal[NI])
+        if powder > 0.0:
+            stirred = min(0.2 + self.stirrer / 80.0, 1.0)
+            k = p.cementation * math.exp(p.cementation_activation / 8.314e-3 * (1.0 / 323.15 - 1.0 / kelvin)) * stirred
+            share = 1.0 - math.exp(-k * dt * powder / (powder + p.powder_half * volume))
+            cu = min(float(n[CU]) * share, powder)
+            fe = min(float(n[FE3]) * share, 2.0 * (powder - cu))
+            left = powder - cu - 0.5 * fe
+            gas = left * (1.0 - math.exp(-p.powder_acid * min(10.0**-self.acid.ph, 3.0) * dt))
+            metal[NI] = left - gas
+            metal[CU] += cu
+            n[NI] += powder - float(metal[NI])
+            n[CU] -= cu
+            n[FE3] -= fe
+            n[FE2] += fe
+            self.hydrogen = gas / dt
+        peroxide = float(n[H2O2])
+        if peroxide > 0.0:
+            fe2 = float(n[FE2])
+            turned = min(fe2 * (1.0 - math.exp(-p.fe_peroxide * peroxide / volume * dt)), 2.0 * peroxide)
+            n[FE2] = fe2 - turned
+            n[FE3] += turned
+            peroxide = max(peroxide - 0.5 * turned, 0.0)
+            n[H2O2] = peroxide * math.exp(-p.peroxide_loss * math.exp(57.0 / 8.314e-3 * (1.0 / 333.15 - 1.0 / kelvin)) * dt)
+        fe2, fe3 = float(n[FE2]) + 1e-6 * volume, float(n[FE3]) + 1e-6 * volume
+        mixed = 120.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.005 * volume)
+        self.orp = approach(self.orp, 480.0 + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - (250.0 if powder > 0.002 * volume else 0.0), dt, 10.0)
+
+    def _precipitate(self, volume: float, dt: float) -> None:
+        """Solve pH together with the hydroxides; then cryolite and silica."""
+        p = self.p
+        n, row = self.liquor, self.solids[_HYDROXIDE]
+        inverse = 1.0 / volume
+        x, y = n.tolist(), row.tolist()
+        metals = [x[place] * inverse for place in _METALS]
+        solids = [y[place] * inverse for place in _METALS]
+        stirred = min(0.2 + self.stirrer / 80.0, 1.0)
+        left = self.acid.solve(
+            self.temperature, float(STRONG.dot(n)) * inverse, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse,
+            x[LI] * inverse, x[F] * inverse, metals, solids, 1.0 - math.exp(-dt * stirred / p.divalent), 1.0 - math.exp(-dt * stirred / p.hydroxide),
+            p.surface * (y[AL] + y[FE3]) * inverse,
+        )  # fmt: skip
+        water = trivalent = 0.0
+        for place, old, new in zip(_METALS, metals, left, strict=True):
+            if new != old:
+                moved = min((old - new) * volume, x[place])
+                if moved < 0.0:
+                    moved = max(moved, -y[place])
+                n[place] -= moved
+                row[place] += moved
+                if place in (AL, FE3):
+                    water += 0.054 * moved
+                    trivalent += moved
+                else:
+                    water += 0.036 * moved
+        n[WATER] -= water
+        if self.acid.cryolite > 0.0 and x[F] > 0.0:
+            share = 1.0 - math.exp(-dt / p.fluoride)
+            f = x[F] * (1.0 - 10.0 ** (-self.acid.cryolite / 6.0)) * share
+            f = min(f, 6.0 * 0.5 * float(n[AL]), 2.0 * 0.5 * float(n[NA]))
+            for place, part in ((F, 1.0), (AL, 1.0 / 6.0), (NA, 0.5)):
+                n[place] -= part * f
+                row[place] += part * f
+        elif self.acid.cryolite < 0.0 and row[F] > 0.0:
+            f = min(float(row[F]), 2.0 * float(row[NA]), 6.0 * float(row[AL])) * (1.0 - 10.0 ** max(self.acid.cryolite / 6.0, -6.0)) * (dt / p.fluoride)
+            for place, part in ((F, 1.0), (AL, 1.0 / 6.0), (NA, 0.5)):
+                part = min(part * f, float(row[place]))
+                n[place] += part
+                row[place] -= part
+        if trivalent > 0.0 and x[SI] > 0.0:
+            silica = min(p.silica * x[SI] * trivalent / (trivalent + y[AL] + y[FE3] + 1.0), x[SI])
+            n[SI] -= silica
+            row[SI] += silica
+
+    def _sorb(self, volume: float, dt: float) -> None:
+        """Move Ni, Co and Li between the liquor and the surface of the Al hydroxide."""
+        p = self.p
+        grams = 26.98 * float(self.solids[_HYDROXIDE, AL]) / volume  # [g/L]
+        loose, fast = self.solids[_LOOSE], self.solids[_FAST]
+        if grams < 1e-6 and loose[NI] <= 0.0:
+            return
+        share = (p.sorbed_base * min(grams, 1.0) + p.sorbed * grams) / (1.0 + 10.0 ** (1.5 * (p.edge - self.acid.ph)))
+        step = 1.0 - math.exp(-dt / p.sorption)
+        for place in _SORBS:
+            free, held, stuck = float(self.liquor[place]), float(loose[place]), float(fast[place])
+            want = share * (free + held + stuck)
+            if want > held + stuck:
+                move = min((want - held - stuck) * step, free)
+                self.liquor[place] -= move
+                loose[place] += move * p.comes_off
+                fast[place] += move * (1.0 - p.comes_off)
+            else:
+                move = max(held - share * (free + held), 0.0) * step
+                self.liquor[place] += move
+                loose[place] -= move
+
+    def _press(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
+        press = self.press
+        press.pressure = press.flow = 0.0
+        share = 0.01 * sp["transfer_pump"]
+        volume = self.volume()
+        room = self.p.clear_volume - litres(self.clear)
+        if share > 0.0 and volume > 0.0 and room > 0.0:
+            moved = min(press.rate(share) * dt, volume, room)
+            part = 1.0 if volume - moved < 1.0 else moved / volume
+            liquor, solids = self.liquor * part, self.solids * part
+            self.liquor = self.liquor - liquor if part < 1.0 else np.zeros(NC)
+            self.solids = self.solids - solids if part < 1.0 else np.zeros((4, NC))
+            self.solid_mass *= 1.0 - part
+            out, bled = press.filter(liquor, solids)
+            out += bled.sum(axis=0)
+            self._clear(out)
+            press.flow = litres(out) / dt * 60.0
+        if (sp["press_wash_flow_sp"] > 0.0 or press.wash_flow > 0.0) and room > 0.0:
+            washed = press.wash(sp["press_wash_flow_sp"], dt, ledger)
+            if washed is not None:
+                self._clear(washed)
+                press.flow += litres(washed) / dt * 60.0
+                press.pressure = max(press.pressure, 1.0 + press.wash_flow * 0.02)
+        elif share == 0.0 and press.dry > 0.0:
+            if sp["repulp"] > 0.5:
+                liquor, solids = press.drop()
+                self.liquor += liquor
+                self.solids += solids
+                sorbed = self.solids[_LOOSE] + self.solids[_FAST]
+                self.solids[_LOOSE], self.solids[_FAST] = self.p.comes_off * sorbed, (1.0 - self.p.comes_off) * sorbed
+                self.solid_mass = float((self.solids * _MASS).sum())
+            elif sp["press_discharge"] > 0.5:
+                liquor, solids = press.drop()
+                self.dropped, self.dropped_liquor = solids.sum(axis=0), liquor
+                ledger.leave("purification_cake", self.dropped + liquor)
+
+    def _clear(self, liquor: FloatArray) -> None:
+        before, added = litres(self.clear), litres(liquor)
+        if added > 0.0:
+            self.clear_temperature += (self.temperature - self.clear_temperature) * added / (before + added)
+        self.clear += liquor
+
+    def draw(self, volume: float) -> FloatArray:
+        """Take up to `volume` [L] of clear liquor."""
+        there = litres(self.clear)
+        part = 1.0 if there - volume < 0.5 else volume / there
+        out = self.clear * part
+        self.clear = self.clear - out if part < 1.0 else np.zeros(NC)
+        return out
+
+    def measure(self) -> tuple[float, ...]:
+        """Return the true values in the order of `measures`."""
+        liquid = litres(self.liquor)
+        flow, salt = self.lines.flow, self.salts.flow
+        wet = liquid > 20.0
+        return (
+            self.temperature, self.acid.ph if wet else 7.0, self.orp if wet else 200.0, (liquid + self.solid_mass / self.p.density) * 1e-3, self.stirrer,
+            flow["naoh_flow"], flow["acid_flow"], flow["peroxide_flow"], flow["water_flow"], self.powder, self.jacket.temperature,
+            self.press.pressure, self.press.flow, self.press.wet, litres(self.clear) * 1e-3,
+            salt["niso4_flow"], salt["coso4_flow"], salt["mnso4_flow"], 100.0 * self.hydrogen / self.p.offgas / 0.04,
+        )  # fmt: skip
+
+    def held(self) -> FloatArray:
+        """Return all that the tank, its press and the clear-liquor tank hold, shape (NC,)."""
+        out: FloatArray = self.liquor + self.solids.sum(axis=0) + self.press.liquor + self.press.solids.sum(axis=0) + self.clear
+        return out
