@@ -1,0 +1,29 @@
+"""The driver for a device, chosen by its address. A protocol's library is loaded only when a device speaks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drivers.device import AddressError, Device
+from drivers.driver import Driver
+
+__all__ = ["open_driver"]
+
+
+def open_driver(device: Device, *, data: Path, timeout: float = 1.0) -> Driver:
+    """Return the driver of `device`, not entered yet; `timeout` [s] bounds each read and write.
+
+    A relative serial port is relative to `data`. Raises `AddressError` when the profile speaks another protocol than the address.
+    """
+    address, profile = device.address, device.profile
+    if address.protocol != profile.protocol:
+        raise AddressError(
+            f"device {device.name}: profile {profile.id} speaks {profile.protocol}, but {address} is an address for {address.protocol}"
+        )
+    if profile.protocol == "opcua":
+        from drivers.opcua import OpcuaDriver
+
+        return OpcuaDriver(device, timeout=timeout)
+    from drivers.modbus import ModbusDriver
+
+    return ModbusDriver(device, data=data, timeout=timeout)

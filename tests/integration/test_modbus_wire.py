@@ -1,0 +1,280 @@
+"""The Modbus driver against simulated devices over real sockets and pseudo-terminals."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivers.connect import open_driver
+from drivers.device import Address, Device, load_profile, profile_folder
+from drivers.driver import Driver, Reading, WriteResult
+from drivers.tags import Quality
+from simulators.bench import StaticPlant
+from simulators.serve import CannotServe, Servers
+
+pytestmark = pytest.mark.wire
+
+PROFILES = {path.stem: load_profile(path) for path in sorted(profile_folder().glob("*.toml"))}
+MODBUS = [name for name, profile in PROFILES.items() if profile.protocol == "modbus"]
+TCP = "modbus-tcp://127.0.0.1:0?unit=1"
+
+
+def bench(*devices: tuple[str, str, str]) -> tuple[list[Device], StaticPlant]:
+    made = [Device(name, PROFILES[profile], Address.parse(address)) for name, profile, address in devices]
+    return made, StaticPlant({device.name: device.profile for device in made})
+
+
+def at(device: Device, servers: Servers) -> Device:
+    return Device(device.name, device.profile, servers.endpoints[device.name])
+
+
+async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
+    begun = time.monotonic()
+    while not await what():
+        assert time.monotonic() - begun < within, "it did not happen in time"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - begun
+
+
+async def good(driver: Driver) -> bool:
+    return bool((await driver.read()).quality.max() == Quality.GOOD)
+
+
+def value(driver: Driver, reading: Reading, signal: str) -> float:
+    return float(reading.values[driver.device.profile.place(signal)])
+
+
+def others() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+def sockets() -> int:
+    count = 0
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{entry}").startswith(("socket:", "/dev/pt"))
+    return count
+
+
+@pytest.mark.parametrize("address", [TCP, "modbus-rtu:lines/a?unit=7&baud=115200"])
+@pytest.mark.parametrize("profile", MODBUS)
+def test_every_signal_comes_and_goes(profile: str, address: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        devices, plant = bench(("d", profile, address))
+        async with Servers(devices, plant, data=tmp_path) as servers, open_driver(at(devices[0], servers), data=tmp_path) as driver:
+            reading = await driver.read()
+            assert driver.metrics.connected, driver.metrics.why
+            np.testing.assert_array_equal(reading.quality, Quality.GOOD)
+            np.testing.assert_allclose(reading.values, plant.values["d"], rtol=1e-6)
+            wanted = {}
+            for name, signal in PROFILES[profile].signals.items():
+                low, high = signal.range
+                wanted[name] = float(round(low + 0.75 * (high - low))) if signal.access == "write" else math.nan
+            changes = {name: new for name, new in wanted.items() if not math.isnan(new)}
+            outcomes = await driver.write(changes)
+            assert [outcome.result for outcome in outcomes] == [WriteResult.CONFIRMED] * len(changes)
+            reading = await driver.read()
+            for name, new in changes.items():
+                assert value(driver, reading, name) == pytest.approx(new)
+                assert plant.values["d"][PROFILES[profile].place(name)] == pytest.approx(new)
+
+    asyncio.run(main())
+
+
+def test_a_lost_device_is_bad_at_once_and_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        async with Servers(devices, plant) as servers, open_driver(at(devices[0], servers), data=tmp_path) as driver:
+            assert await good(driver)
+            await servers.stop_device("tank")
+            begun = time.monotonic()
+            reading = await driver.read()
+            assert time.monotonic() - begun < 0.5
+            assert reading.quality.min() == Quality.BAD
+            assert np.isnan(reading.values).all()
+            assert not driver.metrics.connected
+            assert driver.metrics.why
+            for _ in range(5):
+                assert not await good(driver)
+            [outcome] = await driver.write({"acid_flow_sp": 3.0})
+            assert outcome.result is WriteResult.REFUSED
+            assert "not sent" in outcome.why
+            await servers.start_device("tank")
+            assert await until(lambda: good(driver)) < 5.0
+            assert (driver.metrics.connects, driver.metrics.losses, driver.metrics.why) == (2, 1, "")
+            assert plant.values["tank"][devices[0].profile.place("acid_flow_sp")] == 0.0
+
+    with caplog.at_level(logging.INFO, logger="drivers"):
+        asyncio.run(main())
+    assert [record.levelname for record in caplog.records if record.name.startswith("drivers")] == ["INFO", "WARNING", "INFO"]
+
+
+def test_another_device_at_the_address_is_bad(tmp_path: Path) -> None:
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        async with Servers(devices, plant) as servers:
+            wrong = Device("other", PROFILES["purification_tank"], servers.endpoints["tank"])
+            async with open_driver(wrong, data=tmp_path) as driver:
+                reading = await driver.read()
+                assert reading.quality.min() == Quality.BAD
+                assert "1201" in driver.metrics.why or "exception 2" in driver.metrics.why
+                [outcome] = await driver.write({"acid_flow_sp": 3.0})
+                assert outcome.result is WriteResult.REFUSED
+            small = Device("small", PROFILES["weigh_hopper"], servers.endpoints["tank"])
+            async with open_driver(small, data=tmp_path) as driver:
+                assert (await driver.read()).quality.min() == Quality.BAD
+                assert "identity is 1201 at input:0, expected 1101: another device answers at" in driver.metrics.why
+
+    asyncio.run(main())
+
+
+def test_what_the_device_refuses_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        before = plant.values["tank"].copy()
+        async with Servers(devices, plant) as servers, open_driver(at(devices[0], servers), data=tmp_path) as driver:
+            assert await good(driver)
+            asked = {"acid_flow_sp": 21.0, "temperature": 50.0, "water_flow_sp": math.nan, "nothing": 1.0}
+            outcomes = {outcome.signal: outcome for outcome in await driver.write(asked)}
+            assert {outcome.result for outcome in outcomes.values()} == {WriteResult.REFUSED}
+            assert "exception 3" in outcomes["acid_flow_sp"].why
+            assert "only read" in outcomes["temperature"].why
+            assert "finite" in outcomes["water_flow_sp"].why
+            np.testing.assert_array_equal((await driver.read()).values, before)
+            assert driver.metrics.write_errors == 4
+
+    asyncio.run(main())
+
+
+def test_without_a_heartbeat_the_device_falls_to_its_safe_state(tmp_path: Path) -> None:
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        clock = [100.0]
+        async with (
+            Servers(devices, plant, monotonic=lambda: clock[0]) as servers,
+            open_driver(at(devices[0], servers), data=tmp_path) as driver,
+        ):
+            assert await good(driver)
+            await driver.write({"heartbeat": 1.0, "acid_flow_sp": 5.0, "stirrer_speed_sp": 20.0})
+            clock[0] += 4.9
+            await asyncio.sleep(0.05)
+            assert value(driver, await driver.read(), "acid_flow_sp") == 5.0
+            clock[0] += 0.2
+
+            async def fallen() -> bool:
+                return value(driver, await driver.read(), "safe_state") == 1.0
+
+            await until(fallen)
+            reading = await driver.read()
+            assert (value(driver, reading, "acid_flow_sp"), value(driver, reading, "stirrer_speed_sp")) == (0.0, 100.0)
+            await driver.write({"heartbeat": 2.0})
+            assert not await fallen()
+
+    asyncio.run(main())
+
+
+def test_units_on_one_line_live_and_die_apart(tmp_path: Path) -> None:
+    async def main() -> None:
+        devices, plant = bench(
+            ("wash", "filter_dryer", "modbus-rtu:lines/wash?unit=1&baud=115200"),
+            ("scale", "weigh_hopper", "modbus-rtu:lines/wash?unit=2&baud=115200"),
+        )
+        async with Servers(devices, plant, data=tmp_path) as servers:
+            assert (tmp_path / "lines/wash").is_symlink()
+            async with (
+                open_driver(at(devices[0], servers), data=tmp_path, timeout=0.3) as wash,
+                open_driver(at(devices[1], servers), data=tmp_path, timeout=0.3) as scale,
+            ):
+                for _ in range(3):
+                    assert all(await asyncio.gather(good(wash), good(scale)))
+                np.testing.assert_allclose((await scale.read()).values, plant.values["scale"])
+                await servers.stop_device("scale")
+                assert not await good(scale)
+                assert "unit 2" in scale.metrics.why
+                await until(lambda: good(wash))
+                np.testing.assert_allclose((await wash.read()).values, plant.values["wash"])
+                await servers.start_device("scale")
+                assert await until(lambda: good(scale)) < 5.0
+                assert await good(wash)
+        assert not (tmp_path / "lines/wash").exists()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("address", [TCP, "modbus-rtu:line?unit=3"])
+def test_nothing_is_left_behind(address: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        before = sockets()
+        devices, plant = bench(("scale", "weigh_hopper", address))
+        async with Servers(devices, plant, data=tmp_path) as servers:
+            during, tasks = sockets(), others()
+            async with open_driver(at(devices[0], servers), data=tmp_path) as driver:
+                assert await good(driver)
+                assert sockets() > during
+                begun = time.monotonic()
+            assert time.monotonic() - begun < 0.5
+            assert others() == tasks
+
+            async def closed() -> bool:
+                return sockets() == during
+
+            await until(closed)
+            assert (await driver.read()).quality.min() == Quality.BAD
+        await asyncio.sleep(0)
+        assert not others()
+        assert sockets() == before
+
+    asyncio.run(main())
+
+
+def test_a_device_that_was_never_there(tmp_path: Path) -> None:
+    async def main() -> None:
+        for address in ("modbus-tcp://127.0.0.1:1?unit=1", "modbus-rtu:no/such/line?unit=1"):
+            device = Device("ghost", PROFILES["leach_tank"], Address.parse(address))
+            async with open_driver(device, data=tmp_path) as driver:
+                assert (await driver.read()).quality.min() == Quality.BAD
+                assert "cannot connect to" in driver.metrics.why
+
+    asyncio.run(main())
+
+
+def test_a_device_that_accepts_and_is_mute_costs_one_timeout(tmp_path: Path) -> None:
+    async def main() -> None:
+        gone = asyncio.Event()
+
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            gone.set()
+
+        server = await asyncio.start_server(mute, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        device = Device("mute", PROFILES["leach_tank"], Address.parse(f"modbus-tcp://127.0.0.1:{port}?unit=1"))
+        async with server, open_driver(device, data=tmp_path, timeout=0.3) as driver:
+            begun = time.monotonic()
+            assert (await driver.read()).quality.min() == Quality.BAD
+            assert 0.25 < time.monotonic() - begun < 0.6
+            assert driver.metrics.errors["timeout"] == 1
+            await gone.wait()
+
+    asyncio.run(main())
+
+
+def test_a_taken_port_names_the_device(tmp_path: Path) -> None:
+    async def main() -> None:
+        devices, plant = bench(("one", "leach_tank", TCP))
+        async with Servers(devices, plant) as servers:
+            twice, other = bench(("two", "leach_tank", str(servers.endpoints["one"])))
+            with pytest.raises(CannotServe, match="device two: cannot serve modbus-tcp://127"):
+                async with Servers(twice, other):
+                    pass
+
+    asyncio.run(main())
