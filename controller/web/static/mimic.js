@@ -83,7 +83,7 @@ function UnitBox({ view, places, unit, box, open }) {
     onKeyDown=${(/** @type {KeyboardEvent} */ event) => (event.key === "Enter" || event.key === " ") && (event.preventDefault(), press())}>
     <title>${unit.description}</title>
     <rect class="frame" width=${box.w} height=${box.h} rx="4" />
-    <text x="9" y=${font * 1.25} font-size=${font * 1.05}><tspan class="name">${unit.name}</tspan><tspan class="class" dx=${font * 0.5} font-size=${font * 0.86}>${clip(unit.description || roleText(unit.unit_class), (box.w - 60 - unit.name.length * font * 0.76) / (font * 0.48))}</tspan></text>
+    <text x="9" y=${font * 1.25} font-size=${font * 1.05}><tspan class="name">${unit.name}</tspan><tspan class="class" dx=${font * 0.5} font-size=${font * 0.86}>${clip(unit.description || roleText(unit.unit_class), (box.w - (worst ? 52 : 30) - unit.name.length * font * 0.76) / (font * 0.47))}</tspan></text>
     <text class="state" x="9" y=${font * 2.45} font-size=${font * 0.86}>${clip(`${state?.state ?? "IDLE"}${state?.step ? ` · ${state.step}` : ""}`, (box.w - 20) / (font * 0.46))}</text>
     ${worst ? html`<g class=${`priority p${worst} ${alarms.some((alarm) => alarm.state !== "acknowledged") ? "" : "quiet"}`} transform=${`translate(${box.w - 25} 4)`}>
       <path d=${["", "M2 2h16v16H2z", "M10 1l9 17H1z", "M10 19L1 3h18z"][worst]} /><text x="10" y=${worst === 3 ? 12 : 15.5} text-anchor="middle">${worst}</text></g>` : null}
@@ -112,7 +112,7 @@ function KeyValue({ view, places, unit, name, x, y, w, font }) {
   const value = valueText(of.value, of.point);
   return html`<g class=${`key q${of.quality}`} transform=${`translate(${x} ${y})`} data-point=${of.point.name} data-quality=${of.quality}>
     <title>${of.point.name} ${of.point.description}: ${value} ${eu}, ${T.quality[of.quality]}</title>
-    <text class="label" x="0" y=${font * 0.9} font-size=${font * 0.84}>${clip(roleText(role), (w - (value.length + eu.length + 2) * font * 0.56) / (font * 0.42))}</text>
+    <text class="label" x="0" y=${font * 0.9} font-size=${font * 0.84}>${clip(roleText(role), (w - (value.length + eu.length + 2 + of.quality * 1.5) * font * 0.56) / (font * 0.42))}</text>
     <text class="number" x=${w} y=${font * 0.9} font-size=${font} text-anchor="end">${of.quality === 2
       ? html`<tspan class="struck">—</tspan><tspan class="mark"> BAD</tspan>`
       : html`<tspan>${value}</tspan>${of.quality === 1 ? html`<tspan class="mark"> ?</tspan>` : null}<tspan class="eu" font-size=${font * 0.8}> ${eu === "pH" ? "" : eu}</tspan>`}</text>

@@ -1,7 +1,7 @@
 // Live trends: history from the server, then every new frame; gaps are drawn as gaps, phases as bands.
 import { html, useEffect, useRef, useState } from "./lib.js";
 import uPlot from "./vendor/uplot.js";
-import { clock, decimals, euText, pointOf, reading } from "./format.js";
+import { clock, euText, pointOf, reading } from "./format.js";
 import { inOrder } from "./mimic.js";
 import { useSize, Value } from "./parts.js";
 import { T } from "./texts.js";
@@ -11,21 +11,22 @@ import { T } from "./texts.js";
 /** @typedef {{ time: number[], columns: (number | null)[][], gap: number }} Store */
 
 const MOST = 6;
+const FEW = 4; // where there is little room
 const LANE = 17; // [px] one unit's phases above the plot
 const LONGEST = 12000; // columns kept
 const INK = ["#1d4f7c", "#8a4b08", "#2f6b3a", "#6d2e6d", "#3d3d3d", "#00696b"];
 const DASH = [[], [9, 4], [3, 3], [12, 3, 3, 3], [6, 2], [2, 5]];
 const GRID = { stroke: "#cfd3d4", width: 1 };
 
-/** The key points of the units that do something, at most `MOST`.
- * @param {Cell} cell @param {Frame} frame */
-export function usual(cell, frame) {
+/** The key points of the units that do something, at most `most`.
+ * @param {Cell} cell @param {Frame} frame @param {number} most */
+export function usual(cell, frame, most) {
   const busy = new Set(frame.units.filter((unit) => unit.step !== "").map((unit) => unit.name));
   const ordered = inOrder(cell.units).filter((unit) => unit.unit_class !== "laboratory");
   const running = ordered.filter((unit) => busy.has(unit.name));
   const units = running.length ? running : ordered.slice(0, 2);
-  const each = Math.max(1, Math.floor(MOST / units.length));
-  return units.flatMap((unit) => unit.key.slice(0, each).map((name) => pointOf(cell, name))).slice(0, MOST);
+  const each = Math.max(1, Math.floor(most / units.length));
+  return units.flatMap((unit) => unit.key.slice(0, each).map((name) => pointOf(cell, name))).slice(0, most);
 }
 
 /** Add a column; a hole in time becomes a column of nulls, so that no line bridges it.
@@ -55,7 +56,7 @@ export function TrendPanel({ view, places, tall = false }) {
   const { cell, frame } = view;
   const [chosen, choose] = useState(/** @type {string[] | null} */ (null));
   const [length, setLength] = useState(3600);
-  const names = (chosen ?? usual(cell, frame)).filter((name) => places.has(name));
+  const names = (chosen ?? usual(cell, frame, tall ? MOST : FEW)).filter((name) => places.has(name));
   const [cursor, setCursor] = useState(/** @type {Cursor | null} */ (null));
   /** @param {string} name @param {number} place @returns {import("./types.js").Reading | null} */
   const shown = (name, place) => {
@@ -101,6 +102,8 @@ function Plot({ view, places, names, length, point }) {
     return length > 0 ? now.time - length : (now.batch?.started ?? now.time - 3600);
   };
   const which = names.join(",");
+  const worked = new Set((frame.batch?.steps ?? []).filter((step) => step.started !== null).map((step) => step.unit));
+  const lanes = [...new Set(names.map((name) => cell.points[places.get(name) ?? 0].unit))].filter((unit) => worked.has(unit)).slice(0, 3);
   const ready = size.width > 0 && size.height > 40;
 
   useEffect(() => {
@@ -127,13 +130,13 @@ function Plot({ view, places, names, length, point }) {
 
   useEffect(() => {
     if (!ready) return undefined;
-    const made = new uPlot(options(cell, places, names, size, newest, point), [[], ...names.map(() => [])], box.current);
+    const made = new uPlot(options(cell, places, names, size, newest, point, lanes), [[], ...names.map(() => [])], box.current);
     plot.current = made;
     return () => {
       made.destroy();
       plot.current = null;
     };
-  }, [which, size.width, size.height, cell.boot]);
+  }, [which, lanes.join(","), size.width, size.height, cell.boot]);
 
   useEffect(() => {
     const kept = store.current;
@@ -156,11 +159,10 @@ function Plot({ view, places, names, length, point }) {
   return html`<div class="plot" role="img" aria-label=${T.trendSays}><div class="fill" ref=${box}></div>${note ? html`<div class="note" role="status">${note}</div>` : null}</div>`;
 }
 
-/** @param {Cell} cell @param {Map<string, number>} places @param {string[]} names @param {{ width: number, height: number }} size @param {{ current: Props["view"] }} newest @param {(at: Cursor | null) => void} point
+/** @param {Cell} cell @param {Map<string, number>} places @param {string[]} names @param {{ width: number, height: number }} size @param {{ current: Props["view"] }} newest @param {(at: Cursor | null) => void} point @param {string[]} lanes
  * @returns {uPlot.Options} */
-function options(cell, places, names, size, newest, point) {
+function options(cell, places, names, size, newest, point, lanes) {
   const points = names.map((name) => cell.points[places.get(name) ?? 0]);
-  const lanes = [...new Set(points.map((one) => one.unit).filter((unit) => unit !== ""))].slice(0, 3);
   const eus = [...new Set(points.map((point) => point.eu))];
   const style = getComputedStyle(document.body).fontFamily;
   /** @type {uPlot.Scales} */
@@ -179,9 +181,8 @@ function options(cell, places, names, size, newest, point) {
   }
   // two eu have their axis beside the plot; the others have their value in the legend
   const axes = eus.slice(0, 2).map((eu, place) => {
-    const of = points.filter((point) => point.eu === eu);
     return { scale: `y${eu}`, side: place === 0 ? 3 : 1, grid: place === 0 ? GRID : { show: false }, ticks: { show: false }, size: 58, font: `12px ${style}`, labelFont: `12px ${style}`, stroke: "#2b3338", label: euText(eu) || T.value, labelSize: 18, space: 34,
-      values: (/** @type {uPlot} */ _, /** @type {number[]} */ splits) => splits.map((value) => value.toFixed(Math.max(...of.map((point) => decimals(point.low, point.high) - (splits.length > 1 && splits[1] - splits[0] >= 1 ? 3 : 0)), 0))) };
+      values: (/** @type {uPlot} */ _, /** @type {number[]} */ splits, /** @type {number} */ _axis, /** @type {number} */ _space, /** @type {number} */ step) => splits.map((value) => value.toFixed(Math.max(0, Math.min(4, Math.ceil(-Math.log10(step)))))) };
   });
   return {
     ...size, scales, legend: { show: false }, cursor: { drag: { x: false, y: false }, y: false }, padding: [6 + LANE * lanes.length, 12, 0, 0],
