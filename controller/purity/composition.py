@@ -23,6 +23,7 @@ MOLAR_MASS = {
     "cu": 63.546,
 }  # [g/mol] IUPAC 2021
 HYDROXIDE = 34.015  # [g/mol] of the two OH of M(OH)2
+PRODUCT_METALS = 10.82  # [mol/kg] Ni+Co+Mn in pure M(OH)2 of 92.4 g/mol; 811 to 111 differ by 1 %
 
 # element: [wt% of the compound per wt% of the element]
 BUDGET = {

@@ -10,13 +10,12 @@ import math
 from collections.abc import Mapping
 
 from controller.core.frame import BudgetLine, PurityView
-from controller.purity.composition import BUDGET, budget, metals, purity
+from controller.purity.composition import BUDGET, PRODUCT_METALS, budget, metals, purity
 from drivers.tags import Quality
 
 __all__ = ["FOLLOW", "estimate"]
 
 FOLLOW = ("al", "fe", "cu", "zn", "mg", "ca")  # precipitate with the metals
-_PRODUCT_METALS = 10.82  # [mol/kg] Ni+Co+Mn in pure M(OH)2 of M 92.4 g/mol; 811 to 111 differ by 1 %
 
 
 def estimate(records: Mapping[str, float], *, product: str = "product", liquor: str = "liquor") -> PurityView:
@@ -28,7 +27,7 @@ def estimate(records: Mapping[str, float], *, product: str = "product", liquor: 
         return PurityView(purity(final), Quality.GOOD, "from the assay of the dry product", lines, recovery)
     clear = _assay(records, liquor)
     if clear and metals(clear) > 0.0:
-        scale = _PRODUCT_METALS / metals(clear)  # kg of liquor per kg of product
+        scale = PRODUCT_METALS / metals(clear)  # kg of liquor per kg of product
         lost = {name: BUDGET[name] * clear.get(name, 0.0) * scale * 1e-4 for name in FOLLOW}
         lines = tuple(BudgetLine(name, points, "estimate") for name, points in _largest(lost))
         says = "at most, from the clear liquor; sulfate and sodium are known after the product's assay"
