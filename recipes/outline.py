@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drivers import eu
 from drivers.source import KeyPath
 from recipes.meaning import nearest
 from recipes.model import Catalogue
@@ -54,7 +55,8 @@ class Outline:
             name = str(body.get("record") or "")
             return {f"{name}.{field}": unit for field, unit in spec.records.items()} if spec and name else {}
         if self.kind == "ask" and isinstance(body.get("record"), str) and body.get("kind") != "text":
-            return {str(body["record"]): str(body.get("eu") or "")}
+            unit = str(body.get("eu") or "")
+            return {str(body["record"]): unit if eu.known(unit) else ""}  # an eu that is not known is said of the step
         return {}
 
     def label(self, catalogue: Catalogue) -> str:
