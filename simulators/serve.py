@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _TICK: Final = 0.02  # [s] wall time between two moves of the plant
 _BEHIND: Final = 1.0  # [s] wall time that the physics may lag before it is said
+_CATCH_UP: Final = 5.0  # [s] wall time after the start in which nothing is said: opening the links has taken its time
 _ENDING: Final = 1.5  # [s] that closing all links may take
 
 
@@ -73,6 +75,7 @@ class Servers:
         self._listeners: dict[str, _Listener] = {}
         self._ticker: asyncio.Task[None] | None = None
         self._late = False
+        self._began = 0.0
 
     async def __aenter__(self) -> Servers:
         self._listeners = self._make_listeners()
@@ -81,6 +84,7 @@ class Servers:
         if problems:
             await self._close()
             raise problems[0]
+        self._began = time.perf_counter()
         self._ticker = asyncio.create_task(self._run(), name="plant clock")
         return self
 
@@ -169,7 +173,7 @@ class Servers:
             self.plant.advance(min(left, stride))
             if time.perf_counter() > until:
                 break
-        late = now - self.plant.time > _BEHIND * self._speed
+        late = now - self.plant.time > _BEHIND * self._speed and until - self._began > _CATCH_UP
         if late != self._late:
             self._late = late
             if late:
@@ -213,18 +217,27 @@ class _Commands:
 
     def _read(self) -> None:
         waiting = b""
-        while data := os.read(0, 4096):
-            *lines, waiting = (waiting + data).split(b"\n")
-            for line in lines:
-                if line.strip():
-                    asyncio.run_coroutine_threadsafe(self.lines.put(line), self._loop).result()
         with contextlib.suppress(RuntimeError):  # the loop has ended before the input
+            while data := os.read(0, 4096):
+                *lines, waiting = (waiting + data).split(b"\n")
+                for line in lines:
+                    self._loop.call_soon_threadsafe(self._take, line)
             self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _take(self, line: bytes) -> None:
+        if not self.lines.full():  # whoever sends a hundred commands without reading an answer loses the rest
+            self.lines.put_nowait(line)
 
 
 def _say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more; the end of the input says the rest
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def _truth(plant: PlantLike) -> dict[str, Any]:
+    """Return the plant's truth as JSON can hold it: what is not known is null."""
+    return {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in plant.truth().items()}
 
 
 async def _obey(servers: Servers, line: bytes) -> dict[str, Any]:
@@ -235,7 +248,7 @@ async def _obey(servers: Servers, line: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {"error": f"expected a JSON object with 'do': {error}"}
     if do == "truth":
-        return {"truth": servers.plant.truth()}
+        return {"truth": _truth(servers.plant)}
     if do not in ("stop", "start"):
         return {"error": f"unknown command {do!r}; known: stop, start, truth"}
     if name not in servers.stations:
@@ -260,10 +273,9 @@ async def _serve(servers: Servers) -> None:
         while not stop.is_set():
             line = asyncio.create_task(commands.lines.get())
             await asyncio.wait({line, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if line.done():
+            if line.done() and line.result().strip():
                 _say(await _obey(servers, line.result()))
-            else:
-                line.cancel()
+            line.cancel()
         stopped.cancel()
     finally:
         try:
@@ -271,7 +283,7 @@ async def _serve(servers: Servers) -> None:
                 await servers.__aexit__(None, None, None)
         except TimeoutError:
             log.warning("closing the links took longer than %g s; they end with the process", _ENDING)
-        _say({"final": servers.plant.truth()})
+        _say({"final": _truth(servers.plant)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -38,7 +38,7 @@ from drivers.device import Address
 from drivers.modbus_codec import BitBlock, Item, RegisterBlock, Table, decode_one
 from drivers.modbus_plan import Spot, spots
 from drivers.tags import FloatArray
-from simulators.station import Refused, Station
+from simulators.station import Locked, Refused, Station
 
 __all__ = ["ModbusSlave", "RtuLine", "TcpListener"]
 
@@ -74,7 +74,7 @@ class ModbusSlave:
         return np.append(self.station.values(), self._identity)
 
     def answer(self, request: ModbusPDU) -> ModbusPDU:
-        """Return the reply: exception 1 for an unknown function, 2 for a bad address, 3 for a bad value."""
+        """Return the reply: exception 1 for an unknown function, 2 for a bad address, 3 for a bad value, 6 in the safe state."""
         function = request.function_code
         table = _TABLE_OF.get(function)
         if table is None:
@@ -85,6 +85,8 @@ class ModbusSlave:
             return self._read(function, table, request.address, request.count)
         try:
             return self._write(function, table, request)
+        except Locked:
+            return ExceptionResponse(function, ExcCodes.DEVICE_BUSY)
         except Refused:
             return ExceptionResponse(function, ExcCodes.ILLEGAL_VALUE)
 

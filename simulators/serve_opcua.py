@@ -18,7 +18,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
 from drivers.device import Address, SignalType
-from simulators.station import Refused, Station
+from simulators.station import Locked, Refused, Station
 
 __all__ = ["OpcuaListener"]
 
@@ -79,6 +79,8 @@ class _Attributes(AttributeService):
             return StatusCodes.BadTypeMismatch
         try:
             station.write(name, float(variant.Value) * signal.scale + signal.offset)
+        except Locked:
+            return StatusCodes.BadInvalidState
         except Refused:
             return StatusCodes.BadOutOfRange
         return StatusCodes.Good

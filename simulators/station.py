@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from drivers.device import Device
 from drivers.tags import FloatArray
 
-__all__ = ["PlantLike", "Refused", "Station"]
+__all__ = ["Locked", "PlantLike", "Refused", "Station"]
 
 
 class PlantLike(Protocol):
@@ -37,6 +37,10 @@ class PlantLike(Protocol):
 
 class Refused(ValueError):
     """A write that the device does not take; nothing has changed."""
+
+
+class Locked(Refused):
+    """A write to a device that is in its safe state, since its controller's heart has stopped; only the heartbeat is taken."""
 
 
 class Station:
@@ -74,12 +78,17 @@ class Station:
     def write(self, name: str, value: float) -> None:
         """Set a signal [its eu]; raise `Refused` for what `check` or the plant refuse."""
         self.check(name, value)
+        beat = self._heartbeat is not None and name == self._heartbeat.signal
+        if self.fallen and not beat:
+            raise Locked(f"{self.device.name} is in its safe state until its heartbeat moves; {name} is not taken")
+        if beat and self.fallen and value == self._beat:
+            return  # a counter that stands still is no heartbeat
         try:
             self.plant.write(self.device.name, name, value)
         except ValueError as error:
             raise Refused(str(error)) from error
         self.moved()
-        if self._heartbeat is not None and name == self._heartbeat.signal and value != self._beat:
+        if beat and value != self._beat:
             self._beat, self._beaten, self.fallen = value, self._monotonic(), False
 
     def watch(self) -> None:

@@ -164,7 +164,7 @@ def test_without_a_heartbeat_the_device_falls_to_its_safe_state(tmp_path: Path) 
             assert await good(driver)
             await driver.write({"heartbeat": 1.0, "acid_flow_sp": 5.0, "stirrer_speed_sp": 20.0})
             clock[0] += 4.9
-            await asyncio.sleep(0.05)
+            servers.stations["tank"].watch()
             assert value(driver, await driver.read(), "acid_flow_sp") == 5.0
             clock[0] += 0.2
 
@@ -174,7 +174,12 @@ def test_without_a_heartbeat_the_device_falls_to_its_safe_state(tmp_path: Path) 
             await until(fallen)
             reading = await driver.read()
             assert (value(driver, reading, "acid_flow_sp"), value(driver, reading, "stirrer_speed_sp")) == (0.0, 100.0)
-            await driver.write({"heartbeat": 2.0})
+            [outcome] = await driver.write({"acid_flow_sp": 6.0})
+            assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "exception 6 (device busy)")
+            await driver.write({"heartbeat": 1.0})
+            assert await fallen(), "a counter that stands still is no heartbeat"
+            outcomes = await driver.write({"heartbeat": 2.0, "acid_flow_sp": 6.0})
+            assert [outcome.result for outcome in outcomes] == [WriteResult.CONFIRMED] * 2
             assert not await fallen()
 
     asyncio.run(main())

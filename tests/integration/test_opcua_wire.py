@@ -165,6 +165,8 @@ async def heartbeat(servers: Servers, clock: list[float]) -> None:
         await until(fallen)
         reading = await driver.read()
         assert (value(driver, reading, "nitrogen_flow_sp"), value(driver, reading, "feed_rate_sp")) == (60.0, 0.0)
+        [outcome] = await driver.write({"feed_rate_sp": 300.0})
+        assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "BadInvalidState")
         await driver.write({"heartbeat": 8.0})
         assert not await fallen()
 
