@@ -120,12 +120,12 @@ class Acid:
 
     def solve(
         self, t: float, strong: float, cations: float, sulfate: float, sodium: float, lithium: float, fluoride: float,
-        metals: list[float], solids: list[float], two: float, three: float, surface: float,
+        metals: list[float], solids: list[float], two: float, three: float, back: float, surface: float,
     ) -> list[float]:  # fmt: skip
         """Return what stays dissolved [mol/L] of Ni, Co, Mn, Cu, Al, Fe(III), and set `ph`.
 
         `strong`: charge of all but those metals [mol/L]; `cations`: concentration of other divalent ones; `metals`, `solids`: dissolved and
-        in hydroxides [mol/L]; `two`, `three`: share of the way to equilibrium in this step (0: nothing precipitates); `surface`: protons that
+        in hydroxides [mol/L]; `two`, `three`: share of the way to equilibrium in this step (0: nothing precipitates), `back`: the same for Al and Fe that dissolve; `surface`: protons that
         the hydroxides' surface gives up [mol/L per pH].
         """
         ni, co, mn, cu, al, fe = metals
@@ -169,7 +169,7 @@ class Acid:
                 if three:
                     cap = asol * ah * ah * ah * dal
                     if sal or al > cap:
-                        left += three * (min(al + sal, cap) - al)
+                        left += (three if cap < al else back) * (min(al + sal, cap) - al)
                 q += left * (3.0 - (h1 + 2.0 * h2 + 4.0 * h4) / dal)
             if fe or sfe:
                 h1, h2 = f1 / ah, f2 / (ah * ah)
@@ -178,7 +178,7 @@ class Acid:
                 if three:
                     cap = fsol * ah * ah * ah * dfe
                     if sfe or fe > cap:
-                        left += three * (min(fe + sfe, cap) - fe)
+                        left += (three if cap < fe else back) * (min(fe + sfe, cap) - fe)
                 q += left * (3.0 - (h1 + 2.0 * h2) / dfe)
             return q
 
@@ -198,10 +198,10 @@ class Acid:
         if three:
             cap = asol * ah * ah * ah * dal
             if sal or al > cap:
-                left_al += three * (min(al + sal, cap) - al)
+                left_al += (three if cap < al else back) * (min(al + sal, cap) - al)
             cap = fsol * ah * ah * ah * dfe
             if sfe or fe > cap:
-                left_fe += three * (min(fe + sfe, cap) - fe)
+                left_fe += (three if cap < fe else back) * (min(fe + sfe, cap) - fe)
         out += [left_al, left_fe]
         other = k["ni_so4"] * cations / (1.0 + k["ni_so4"] * s)  # Mg, Ca, Zn and Fe(II) pair like Ni
         pairs_now = bound + other + k["na_so4"] * sodium / (1.0 + k["na_so4"] * s) + k["li_so4"] * lithium / (1.0 + k["li_so4"] * s)

@@ -72,9 +72,9 @@ REAGENTS: dict[str, FloatArray] = {
     "water": vector({WATER: 0.992}),
     "acid": vector({S: 18.0, WATER: 0.075}),  # H2SO4 96 %, 1.84 kg/L
     "peroxide": vector({H2O2: 9.79, WATER: 0.777}),  # H2O2 30 %, 1.11 kg/L
-    # membrane-grade caustic: 0.15 mol% carbonate, 0.05 % chloride, 0.03 % potassium [A]
-    "naoh": vector({NA: 10.0, K: 0.003, CL: 0.005, C: 0.015, WATER: 1.11}),
-    "caustic": vector({NA: 0.3, K: 9e-5, CL: 1.5e-4, C: 4.5e-4, WATER: 1.0}),
+    # membrane-grade caustic: 0.25 mol% carbonate, 0.05 % chloride, 0.03 % potassium [A]
+    "naoh": vector({NA: 10.0, K: 0.003, CL: 0.005, C: 0.025, WATER: 1.11}),
+    "caustic": vector({NA: 0.3, K: 9e-5, CL: 1.5e-4, C: 7.5e-4, WATER: 1.0}),
     "ammonia": vector({N: 13.0, WATER: 0.69}),
     "niso4": vector({NI: 2.0, S: 2.0, WATER: 0.985}),
     "coso4": vector({CO: 2.0, S: 2.0, WATER: 0.985}),

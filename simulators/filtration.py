@@ -34,11 +34,11 @@ class FilterParameters:
     reslurry: float = 900.0  # time constant of the exchange of lattice sulfate [s]
     caustic_half: float = 0.03  # [mol/L]
     wash_temperature: float = 70.0  # [degC]
-    heater: float = 75.0  # [kW] at 100 %
+    heater: float = 45.0  # [kW] at 100 %
     latent: float = 2300.0  # [kJ/kg]
     loss: float = 0.12  # [kW/K]
-    transfer: float = 0.006  # evaporation per K above boiling, [kg/s/K]
-    critical: float = 0.12  # moisture where the rate begins to fall [kg/kg]
+    transfer: float = 0.0012  # evaporation per K above boiling, [kg/s/K]
+    critical: float = 0.15  # moisture where the rate begins to fall [kg/kg]
     bound: float = 0.002  # moisture that stays [kg/kg]
     mass_capacity: float = 400.0  # of the vessel [kJ/K]
 

@@ -131,7 +131,7 @@ class Plant:
         self.purification.step(sp["purification_tank"], dt, filtrate, passed, self.leach.temperature, ledger)
         slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room(), ledger)
         self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
-        self.laboratory.step(sp["icp_analyser"], self.time, self._rng, self.sample)
+        self.laboratory.step(sp["icp_analyser"], self.time - self._due, self._rng, self.sample)
         self._measure(dt)
 
     def _measure(self, dt: float) -> None:
@@ -210,7 +210,7 @@ class Plant:
         return Sample()
 
     def truth(self) -> dict[str, float]:
-        """Return what only the simulator knows: metals [mol], losses by outlet, composition [wt%], purity P [wt%], recovery [%]."""
+        """Return what only the simulator knows: metals [mol] charged, added, in product, held and lost by outlet, composition [wt%], purity P [wt%], recovery [%]."""
         ledger = self.ledger
         charged = self.leach.charged
         salts = sum(2.0 * ledger.dosed.get(name, 0.0) for name in ("niso4", "coso4", "mnso4"))
@@ -220,6 +220,8 @@ class Plant:
         for outlet, inventory in ledger.out.items():
             if outlet != "product":
                 out[f"lost.{outlet}"] = _metal(inventory)
+        inside = self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held()
+        out["held"] = _metal(inside)
         out["recovery"] = 100.0 * (product - out["added"]) / charged if charged > 0.0 and product > 0.0 else math.nan
         content = self.filter.content()
         if content is not None:

@@ -33,7 +33,7 @@ class ReactorParameters:
     density: float = 3953.0  # of the product [kg/m3]
     seed_size: float = 3.0  # volume median of the seed [um]
     seed_spread: float = 0.2  # sigma of ln L
-    birth: float = 5e5  # B0 at the nominal plume and `rpm` [1/(m3 s)]; calibrated: the nominal recipe ends at D50 10 um
+    birth: float = 2e5  # B0 at the nominal plume and `rpm` [1/(m3 s)]; calibrated: the nominal recipe ends at D50 10 um
     birth_size: float = 0.1  # L0 [um]
     birth_order: float = 2.5
     rpm: float = 200.0

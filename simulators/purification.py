@@ -40,6 +40,9 @@ class PurificationParameters:
     hydroxide: float = 120.0  # Al, Fe(III) [s]
     divalent: float = 300.0  # Cu, Ni, Co, Mn [s]
     fluoride: float = 600.0  # [s]
+    aged: float = 30000.0  # Al, Fe(III) back out of an aged cake near pH 5 [s]; faster in acid, so that the cake dissolves whole at pH 3
+    aged_fluoride: float = 200000.0  # [s]
+    aged_acid: float = 1e-4  # aH that doubles those rates [mol/L]
     surface: float = 0.04  # protons per mol of Al and Fe hydroxide per pH [A] 0.02-0.08
     sorbed_base: float = 0.002
     sorbed: float = 0.012  # [L per g Al]
@@ -171,10 +174,11 @@ class PurificationTank:
         metals = [x[place] * inverse for place in _METALS]
         solids = [y[place] * inverse for place in _METALS]
         stirred = min(0.2 + self.stirrer / 80.0, 1.0)
+        attack = 1.0 + 10.0**-self.acid.ph / p.aged_acid
         left = self.acid.solve(
             self.temperature, float(STRONG.dot(n)) * inverse, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse,
             x[LI] * inverse, x[F] * inverse, metals, solids, 1.0 - math.exp(-dt * stirred / p.divalent), 1.0 - math.exp(-dt * stirred / p.hydroxide),
-            p.surface * (y[AL] + y[FE3]) * inverse,
+            1.0 - math.exp(-dt * stirred * attack / p.aged), p.surface * (y[AL] + y[FE3]) * inverse,
         )  # fmt: skip
         water = trivalent = 0.0
         for place, old, new in zip(_METALS, metals, left, strict=True):
@@ -198,7 +202,7 @@ class PurificationTank:
                 n[place] -= part * f
                 row[place] += part * f
         elif self.acid.cryolite < 0.0 and row[F] > 0.0:
-            f = min(float(row[F]), 2.0 * float(row[NA]), 6.0 * float(row[AL])) * (1.0 - 10.0 ** max(self.acid.cryolite / 6.0, -6.0)) * (dt / p.fluoride)
+            f = min(float(row[F]), 2.0 * float(row[NA]), 6.0 * float(row[AL])) * (1.0 - 10.0 ** max(self.acid.cryolite / 6.0, -6.0)) * (1.0 - math.exp(-dt * attack / p.aged_fluoride))
             for place, part in ((F, 1.0), (AL, 1.0 / 6.0), (NA, 0.5)):
                 part = min(part * f, float(row[place]))
                 n[place] += part
