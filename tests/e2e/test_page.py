@@ -207,8 +207,8 @@ def test_fits_the_screen_and_every_button_takes_a_finger(page: Page, served: Any
 def test_types_of_the_page_hold() -> None:
     web = Path(vendor.__file__).parent
     compiler = web / "node_modules" / "typescript" / "bin" / "tsc"
-    node = shutil.which("node")
-    if node is None or not compiler.is_file():
+    node = shutil.which("node") or ""
+    if not node or not compiler.is_file():
         why = f"the type checker is not installed; run {vendor.COMMAND} --dev (needs Node.js; Debian: apt install nodejs npm)"
         pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
     done = subprocess.run([node, str(compiler), "--project", str(web / "tsconfig.json")], capture_output=True, text=True, check=False)

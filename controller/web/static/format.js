@@ -9,7 +9,7 @@ export const euText = (eu) => EU[eu] ?? eu;
 const WORDS = /(?<=\d )(degC(?:\/min)?|m3(?:\/h)?|um|uS\/cm|kg\/m3|Nm3(?:\/h)?)(?![\w/])/g;
 /** A sentence of the server with its eu written for people.
  * @param {string} text */
-export const prose = (text) => text.replace(WORDS, (eu) => euText(eu)).replace(/(?<=\d) pH(?![\w/])/g, "");
+export const prose = (text) => text.replace(WORDS, (eu) => euText(eu));
 
 /** Digits after the point, from the range: about one part in a thousand of it.
  * @param {number} low @param {number} high */
@@ -25,6 +25,7 @@ export function decimals(low, high) {
 export function valueText(value, point) {
   if (value === null || value === undefined) return "—";
   if (point.eu === "" && point.low === 0 && point.high === 1) return value >= 0.5 ? "on" : "off";
+  if (point.kind === "service") return value.toFixed(point.eu === "" ? 0 : 1);
   const text = value.toFixed(decimals(point.low, point.high));
   return Number(text) === 0 ? text.replace("-", "") : text;
 }

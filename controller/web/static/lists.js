@@ -42,6 +42,6 @@ export function Devices({ view, places }) {
         <td><b>${device.name}</b><br /><span class="muted">${device.description}</span></td>
         <td class="number">${rtt?.value == null ? "—" : `${(rtt.value * 1000).toFixed(1)} ms`}</td><td class="number">${losses?.value ?? "—"}</td><td>${device.profile}</td><td class="path">${device.address}</td></tr>`;
     })}</tbody></table>
-    ${service.length ? html`<h3>${T.service}</h3><table class="devices"><tbody>${service.map((point) => html`<tr key=${point.name}><td>${point.description || point.name}</td><td class="number"><${Value} of=${reading(cell, frame, places, point.name)} /></td></tr>`)}</tbody></table>` : null}
+    ${service.length ? html`<h3>${T.service}</h3><table class="devices service"><tbody>${service.map((point) => html`<tr key=${point.name}><td>${point.description || point.name}</td><td class="number"><${Value} of=${reading(cell, frame, places, point.name)} /></td></tr>`)}</tbody></table>` : null}
     <p class="muted">${T.product} ${cell.version} · ${cell.description}</p></div></section>`;
 }
