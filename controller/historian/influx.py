@@ -310,7 +310,7 @@ class InfluxForwarder:
         self.state = replace(self.state, sent=self.state.sent + request.lines - lost, dropped=self.state.dropped + dropped)
 
     def _write(self, db: InfluxDBClient, body: bytes, refused: list[tuple[bytes, str]]) -> int:
-        """Send lines, halving what cannot be parsed down to the line at fault; return how many InfluxDB dropped. `InfluxError` means: wait."""
+        """Send lines, halving what cannot be parsed down to the line at fault; return how many were dropped. `InfluxError` means: wait."""
         try:
             with db.write_api(write_options=SYNCHRONOUS) as api:
                 api.write(self.settings.bucket, self.settings.org, body, write_precision=WritePrecision.NS)

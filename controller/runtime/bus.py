@@ -45,6 +45,7 @@ class Bus:
         self._batch, self._gather, self._slowest = batch, gather, slowest
         self._queue: queue.Queue[Frame] = queue.Queue(capacity)
         self._held: list[Frame] = []  # the batch that is being written
+        self._accepted, self._settled = 0, 0  # frames taken by `put`, and written or given up by the writer; one thread each
         self._gap: Gap | None = None  # lost, and growing
         self._gaps: list[Gap] = []  # lost, and going with the next write; a new one needs a write in between, so it stays short
         self._lock = threading.Lock()  # of the two above, held for an instant
@@ -56,15 +57,17 @@ class Bus:
     @property
     def depth(self) -> int:
         """Frames that are not on disk yet."""
-        return self._queue.qsize() + len(self._held)
+        return self._accepted - self._settled
 
     def put(self, frame: Frame) -> None:
         """Hand over a frame; never waits. Only one thread may call."""
         try:
+            self._accepted += 1  # before the writer can have it: `depth` is never too small
             if self._closing.is_set():
                 raise queue.Full
             self._queue.put_nowait(frame)
         except queue.Full:
+            self._accepted -= 1
             self.dropped += 1
             with self._lock:
                 gap = self._gap
@@ -92,6 +95,7 @@ class Bus:
                 self._held = self._take()
                 if not self._write(self._held):
                     break
+                self._settled += len(self._held)
                 self._held = []
             else:
                 return
@@ -145,6 +149,7 @@ class Bus:
         """Ledger what could not be written before the end."""
         frames = [*self._held, *(self._queue.get_nowait() for _ in range(self._queue.qsize()))]
         self.dropped += len(frames)
+        self._settled += len(frames)
         gaps = list(self._gaps)
         if frames:
             gaps.append(Gap(frames[0].boot, frames[0].seq, frames[-1].seq, frames[0].time, frames[-1].time, "unwritten"))
