@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -367,6 +367,8 @@ def _fields(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _inner(kind: Any, part: str | int) -> Iterable[Any]:
+    if isinstance(kind, type) and issubclass(kind, RootModel):  # a bare mapping or list: its parts are the root's
+        return _inner(kind.model_fields["root"].annotation, part)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         found = [info.annotation for name, info in kind.model_fields.items() if part in (name, info.alias)]
         return [leaf for annotation in found for leaf in _unwrap(annotation)]

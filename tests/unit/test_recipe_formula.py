@@ -85,7 +85,7 @@ def test_unit_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ('"degC"', '"degF"', ":4:31: leach_tank.roles.temperature.eu: eu 'degF' is not known"),
+        ('"degC"', '"degF"', ":4:32: leach_tank.roles.temperature.eu: eu 'degF' is not known"),
         ("[0, 120]", "[120, 0]", "expected [low, high] with low below high"),
         ("[0, 120]", "[0, nan]", "expected [low, high] with low below high"),
         ("[0, 120]", "[0]", "expected [low, high] with low below high"),
