@@ -57,6 +57,4 @@ class StaticPlant:
 
     def truth(self) -> dict[str, Any]:
         """Return all values by device and signal."""
-        return {
-            name: dict(zip(profile.names, self.values[name].tolist(), strict=True)) for name, profile in self.profiles.items()
-        }
+        return {name: dict(zip(profile.names, self.values[name].tolist(), strict=True)) for name, profile in self.profiles.items()}

@@ -52,7 +52,7 @@ def value(driver: Driver, reading: Reading, signal: str) -> float:
 
 
 def others() -> set[asyncio.Task[object]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 def sockets() -> int:

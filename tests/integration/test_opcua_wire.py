@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from asyncua import ua
 from asyncua.client.client import Client
+from asyncua.ua.uaerrors import UaError
 
 from drivers.connect import open_driver
 from drivers.device import Address, Device, load_profile, profile_folder
@@ -88,14 +89,14 @@ async def the_server_itself_refuses(servers: Servers) -> None:
     client = Client(str(servers.endpoints["shredder"]))
     async with client:
         space = await client.get_namespace_index("urn:blackmass:shredder")
-        node = ua.NodeId("oxygen", space)
-        wide = ua.NodeId("rotor_speed_sp", space)
+        node = ua.NodeId.from_string(f"ns={space};s=oxygen")
+        wide = ua.NodeId.from_string(f"ns={space};s=rotor_speed_sp")
         parcels = [ua.DataValue(ua.Variant(5.0, ua.VariantType.Double), StatusCode=None), ua.DataValue(ua.Variant(5, ua.VariantType.Int32))]
         codes = await client.uaclient.write_attributes([node, wide], parcels)
         assert [code.name for code in codes] == ["BadNotWritable", "BadTypeMismatch"]
     admin = Client(str(servers.endpoints["shredder"]))
     admin.set_user("admin")
-    with pytest.raises(ua.UaError):
+    with pytest.raises(UaError):
         await admin.connect()
 
 

@@ -51,7 +51,8 @@ def test_a_value_is_never_split_by_the_limit() -> None:
 
 
 def test_addresses_count_from_the_base() -> None:
-    made = profile({"a": {"at": "input:3"}}, address_base=1).model_copy(update={"identity": MODBUS[0].identity.model_copy(update={"at": "input:1"})})
+    first = MODBUS[0].identity.model_copy(update={"at": "input:1"})
+    made = profile({"a": {"at": "input:3"}}, address_base=1).model_copy(update={"identity": first})
     assert shape(plan(made)) == [("input", 0, 4)]
     with pytest.raises(PlanError, match="addresses go from 1 to 65536"):
         plan(profile({"a": {"at": "input:3"}}, address_base=1))
