@@ -641,7 +641,7 @@ class _Compiler:
         for place, name in enumerate(loops.names):
             pv = self.inputs[loops.pv[place]]
             unit = owner.get(pv.name, "") or self._unit_of(pv.name)
-            points.append(Point(f"{name}.SP", pv.eu, loops.sp_low[place], loops.sp_high[place], f"Setpoint of {name}", "setpoint", unit))
+            points.append(Point(f"{name}.SP", pv.eu, float(loops.sp_low[place]), float(loops.sp_high[place]), f"Setpoint of {name}", "setpoint", unit))
         for name in loops.names:
             points.append(Point(f"{name}.MODE", "", 0, 2, f"Mode of {name}: 0 MAN, 1 AUTO, 2 REMOTE", "mode"))
         return TagTable(points)

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import uvicorn
 from fastapi import FastAPI
 
+from controller.web.api import UVICORN
+
 __all__ = ["PortTakenError", "page"]
 
 
@@ -38,7 +40,7 @@ async def page(app: FastAPI, host: str, port: int) -> AsyncIterator[str]:
         raise PortTakenError(
             f"the page cannot be served on {host}:{port}: {error.strerror}; choose another port with --port, or [web] port in the cell file"
         ) from None
-    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1))
+    server = _Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1, **UVICORN))
     task = asyncio.create_task(server.serve([listener]), name="page")
     try:
         yield f"http://{host}:{listener.getsockname()[1]}"

@@ -66,7 +66,8 @@ class Journal:
             row = self._db.execute("SELECT hash, seq FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise JournalError(f"journal {path}: {error}; check the disk, or choose another data directory with --data") from None
-        self._head, self._seq = row if row else (_FIRST, 0)
+        self._head: str = row[0] if row else _FIRST
+        self._seq: int = row[1] if row else 0
 
     def close(self) -> None:
         """Close the file."""

@@ -266,7 +266,7 @@ class Procedure:
         for name, given in arguments.items():
             if isinstance(given, float) and not math.isfinite(given):
                 raise PhaseFailed(f"parameter {name} is not known yet; check that the step it comes from has run")
-        phase = kind(**arguments, progress=record.progress, records=self.state.records, record=step.record or "", context=self.context)  # type: ignore[arg-type]
+        phase = kind(**arguments, progress=record.progress, records=self.state.records, record=step.record or "", context=self.context)
         view = UnitView(self._units[step.unit].unit, self.bench)
         return _Entered(phase.running(view), view)
 

@@ -117,7 +117,7 @@ def build(journal: JournalReader, batch: str, eus: Mapping[str, str], *, simulat
     state, _, _ = journal.batch(batch)
     entries = tuple(journal.entries(batch))
     records = state.records
-    release = next((record.progress["findings"] for record in state.steps.values() if "findings" in record.progress), [])
+    release: list[tuple[str, float, str, str, bool]] = next((record.progress["findings"] for record in state.steps.values() if "findings" in record.progress), [])
     reagents = tuple(sorted(_reagents(state.counters, eus)))
     steps = tuple(
         StepRow(

@@ -106,7 +106,7 @@ class Cell:
         self._interlocks = interlocks.judge(plan.interlocks, self._interlocks, values, dt)
         outputs, acting = interlocks.apply(plan.interlocks, self._interlocks, asked)
         self._outputs = outputs
-        events += self._trips(acting)
+        events += self._trips([row for row in acting if self._tells(row, asked, values)])
         events += self._alarm(values, now, dt)
         frame = self._frame(now, wall, image, values, quality, outputs)
         self.seq += 1
@@ -172,6 +172,12 @@ class Cell:
         manual = (state.mode == Mode.MAN) & np.isfinite(self._manual_out)
         asked[rows.out[manual]] = self._manual_out[manual]
         return np.clip(np.where(np.isfinite(asked), asked, plan.safe), plan.outputs.low, plan.outputs.high)
+
+    def _tells(self, row: int, asked: FloatArray, values: FloatArray) -> bool:
+        """Whether an interlock that changed something is news: a value that is only lost has its device's alarm, unless somebody asks."""
+        rows = self.plan.interlocks
+        wanted = asked[rows.affects[row]] != self.plan.rest[rows.affects[row]]
+        return bool(np.isfinite(values[rows.permit.place[row]]) or wanted.any())
 
     def _trips(self, acting: list[int]) -> list[Event]:
         rows = self.plan.interlocks

@@ -163,7 +163,7 @@ def as_json(part: Any) -> Any:
     if isinstance(part, dict):
         return {key: as_json(inner) for key, inner in part.items()}
     if isinstance(part, float):
-        return part if math.isfinite(part) else None
+        return float(part) if math.isfinite(part) else None  # a numpy scalar is a float that JSON does not take
     if hasattr(part, "tolist"):
         return as_json(part.tolist())
     return part

@@ -212,14 +212,14 @@ class Service:
 
     async def frames(self) -> AsyncIterator[Frame]:
         """Yield the newest frame whenever there is a new one."""
-        last = -1
+        last: Frame | None = None
         while True:
             async with self._new:
-                await self._new.wait_for(lambda: self.frame is not None and self.frame.seq != last)
-                frame = self.frame
-            if frame is not None:
-                last = frame.seq
-                yield frame
+                while self.frame is last:
+                    await self._new.wait()
+                last = self.frame
+            if last is not None:
+                yield last
 
     async def send(self, command: Command) -> Receipt:
         """Journal a command and hand it to the next scan."""

@@ -7,10 +7,11 @@ import { T } from "./texts.js";
 
 /** @import { Alarm, View } from "./types.js" */
 
-/** Unacknowledged ones first, then by priority, then the newest.
+const RANK = { unacknowledged: 0, returned: 1, acknowledged: 2 };
+
+/** Those that are on and nobody has seen first, then those that are gone again, then by priority, then the newest.
  * @param {Alarm[]} alarms */
-export const ordered = (alarms) =>
-  [...alarms].sort((a, b) => Number(a.state === "acknowledged") - Number(b.state === "acknowledged") || a.priority - b.priority || b.since - a.since);
+export const ordered = (alarms) => [...alarms].sort((a, b) => RANK[a.state] - RANK[b.state] || a.priority - b.priority || b.since - a.since);
 
 /** @param {Alarm} alarm */
 export const acknowledge = (alarm) => send(`${T.acknowledge} ${alarm.name}`, { do: "acknowledge", alarm: alarm.name });
@@ -30,10 +31,10 @@ export function Banner({ view, places, open }) {
     <div class="clock" title=${T.plantClock}><b>${frame ? clock(frame.time) : "--:--:--"}</b><span>${frame ? `${day(frame.time)} UTC` : ""}</span></div>
     <label class="user">${T.user}<input value=${user()} maxlength="80" autocomplete="off" spellcheck=${false} data-test="user"
       onInput=${(/** @type {InputEvent} */ event) => setUser(/** @type {HTMLInputElement} */ (event.target).value)} /></label>
-    <div class=${`alarm ${top ? `a${top.priority}` : "none"}`} role="alert" data-test="top-alarm">
+    <div class=${`alarm ${top ? (top.state === "returned" ? "gone" : `a${top.priority}`) : "none"}`} role="alert" data-test="top-alarm">
       ${top
-        ? html`<${Priority} priority=${top.priority} /><button type="button" class="text" onClick=${() => open("alarms")} title=${top.text}>
-            <span><b>${top.name}</b> ${prose(top.text)}</span></button><span class="count">${T.moreAlarms(alarms.length)}</span>
+        ? html`<${Priority} priority=${top.priority} quiet=${top.state === "returned"} /><button type="button" class="text" onClick=${() => open("alarms")} title=${top.text}>
+            <span><b>${top.name}</b> ${top.state === "returned" ? html`<i>${T.gone}</i> ` : null}${prose(top.text)}</span></button><span class="count">${T.moreAlarms(alarms.length)}</span>
             <${Act} label=${T.acknowledge} name=${`${T.acknowledge} ${top.name}`} why=${whyMute()} act=${() => acknowledge(top)} />`
         : html`<span>${view.frame ? T.noAlarm : ""}</span>`}
     </div>

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "./lib.js";
 import { send, whyMute } from "./link.js";
 import { clock, day, prose, span } from "./format.js";
-import { Act } from "./parts.js";
+import { Act, Path } from "./parts.js";
 import { T } from "./texts.js";
 
 /** @import { Frame, Props, Recipe, Step } from "./types.js" */
@@ -84,7 +84,7 @@ export function Steps({ view }) {
   return html`<section class="card steps" aria-label=${T.steps}><h2>${T.steps}</h2>
     <div class="scroll"><table><thead><tr><th>${T.column.state}</th><th>${T.column.step}</th><th>${T.column.unit}</th><th>${T.column.phase}</th><th>${T.column.why}</th><th>${T.column.time}</th></tr></thead>
     <tbody>${steps.map((step) => html`<tr key=${step.path} class=${step.state} data-step=${step.path}>
-      <td><${StepState} state=${step.state} /></td><td class="path">${step.path}</td><td>${step.unit}</td><td>${step.phase}</td>
+      <td><${StepState} state=${step.state} /></td><td><${Path} path=${step.path} /></td><td>${step.unit}</td><td>${step.phase}</td>
       <td class="why">${prose(step.why)}</td><td><${StepTime} step=${step} frame=${view.frame} /></td></tr>`)}</tbody></table>
     ${steps.length ? null : html`<p class="muted">${T.noBatch}. ${T.noBatchSays}</p>`}</div></section>`;
 }
@@ -95,6 +95,6 @@ export function RunningNow({ view }) {
   const live = (view.frame.batch?.steps ?? []).filter((step) => step.state === "running" || step.state === "held" || step.state === "failed");
   return html`<section class="card now" aria-label=${T.running}><h2>${T.running}</h2>
     ${live.length === 0 ? html`<p class="muted">${view.frame.batch ? T.nothingRuns : `${T.noBatch}. ${T.noBatchSays}`}</p>` : null}
-    <ul>${live.map((step) => html`<li key=${step.path}><div><b>${step.path}</b> <span class="muted">${step.unit}</span><${StepState} state=${step.state} /></div>
+    <ul>${live.map((step) => html`<li key=${step.path}><div><${Path} path=${step.path} /> <span class="muted nowrap">${step.unit}</span><${StepState} state=${step.state} /></div>
       <div class="why">${prose(step.why)}</div><${StepTime} step=${step} frame=${view.frame} /></li>`)}</ul></section>`;
 }

@@ -15,7 +15,7 @@ export function Alarms({ view }) {
   return html`<section class="card alarms" aria-label=${T.alarms}><h2>${T.alarms}</h2>
     ${alarms.length === 0 ? html`<p class="muted">${T.noAlarms}</p>` : html`<div class="scroll"><table><thead><tr><th>${c.priority}</th><th>${c.since}</th><th>${c.text}</th><th>${c.cause}</th><th>${c.consequence}</th><th>${c.action}</th><th>${c.state}</th></tr></thead>
     <tbody>${alarms.map((alarm) => html`<tr key=${alarm.name} class=${alarm.state} data-alarm=${alarm.name}>
-      <td><${Priority} priority=${alarm.priority} quiet=${alarm.state === "acknowledged"} /></td>
+      <td><${Priority} priority=${alarm.priority} quiet=${alarm.state !== "unacknowledged"} /></td>
       <td class="nowrap">${clock(alarm.since)}<br /><span class="muted">${about(view.frame.time - alarm.since)}</span></td>
       <td><b>${alarm.name}</b> <span class="muted">${alarm.unit}</span><br />${prose(alarm.text)}</td><td>${prose(alarm.cause)}</td><td>${prose(alarm.consequence)}</td><td><b>${prose(alarm.action)}</b></td>
       <td><${AckState} alarm=${alarm} /></td></tr>`)}</tbody></table></div>`}</section>`;
@@ -33,12 +33,12 @@ export function Devices({ view, places }) {
   const c = T.deviceColumn;
   const service = cell.points.filter((point) => point.kind === "service");
   return html`<section class="card" aria-label=${T.devices}><h2>${T.devices}</h2>
-    <div class="scroll"><table class="devices"><thead><tr><th>${c.link}</th><th>${c.name}</th><th>${c.rtt}</th><th>${c.losses}</th><th>${c.profile}</th><th>${c.address}</th></tr></thead><tbody>${cell.devices.map((device) => {
+    <div class="scroll"><table class="devices"><thead><tr><th>${c.link}</th><th>${c.name}</th><th class="nowrap">${c.rtt}</th><th>${c.losses}</th><th>${c.profile}</th><th>${c.address}</th></tr></thead><tbody>${cell.devices.map((device) => {
       const up = reading(cell, frame, places, `${device.name}.UP`);
       const rtt = reading(cell, frame, places, `${device.name}.RTT`);
       const losses = reading(cell, frame, places, `${device.name}.LOSSES`);
       const well = up?.value === 1;
-      return html`<tr key=${device.name} data-device=${device.name}><td><span class=${well ? "" : "abnormal"}>${up?.value == null ? `? ${T.unknown}` : well ? `● ${T.up}` : `✕ ${T.down}`}</span></td>
+      return html`<tr key=${device.name} data-device=${device.name}><td class="nowrap"><span class=${well ? "" : "abnormal"}>${up?.value == null ? `? ${T.unknown}` : well ? `● ${T.up}` : `✕ ${T.down}`}</span></td>
         <td><b>${device.name}</b><br /><span class="muted">${device.description}</span></td>
         <td class="number">${rtt?.value == null ? "—" : `${(rtt.value * 1000).toFixed(1)} ms`}</td><td class="number">${losses?.value ?? "—"}</td><td>${device.profile}</td><td class="path">${device.address}</td></tr>`;
     })}</tbody></table>

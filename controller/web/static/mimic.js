@@ -61,7 +61,7 @@ export function Mimic({ view, places, open }) {
 function UnitBox({ view, places, unit, box, open }) {
   const { cell, frame } = view;
   const state = frame.units.find((one) => one.name === unit.name);
-  const alarms = frame.alarms.filter((alarm) => alarm.unit === unit.name);
+  const alarms = frame.alarms.filter((alarm) => alarm.unit === unit.name && alarm.state !== "returned");
   const worst = alarms.length ? Math.min(...alarms.map((alarm) => alarm.priority)) : 0;
   const held = state?.interlocks ?? [];
   const font = Math.min(17, Math.max(13, box.w / 15));
@@ -84,7 +84,7 @@ function UnitBox({ view, places, unit, box, open }) {
     <title>${unit.description}</title>
     <rect class="frame" width=${box.w} height=${box.h} rx="4" />
     <text x="9" y=${font * 1.25} font-size=${font * 1.05}><tspan class="name">${unit.name}</tspan><tspan class="class" dx=${font * 0.5} font-size=${font * 0.86}>${clip(unit.description || roleText(unit.unit_class), (box.w - (worst ? 52 : 30) - unit.name.length * font * 0.76) / (font * 0.47))}</tspan></text>
-    <text class="state" x="9" y=${font * 2.45} font-size=${font * 0.86}>${clip(`${state?.state ?? "IDLE"}${state?.step ? ` · ${state.step}` : ""}`, (box.w - 20) / (font * 0.46))}</text>
+    <text class="state" x="9" y=${font * 2.45} font-size=${font * 0.86}>${clip(`${state?.state ?? "IDLE"}${state?.step ? ` · ${state.step.split("/").at(-1)}` : ""}`, (box.w - 18) / (font * (state?.step ? 0.56 : 0.5)))}</text>
     ${worst ? html`<g class=${`priority p${worst} ${alarms.some((alarm) => alarm.state !== "acknowledged") ? "" : "quiet"}`} transform=${`translate(${box.w - 25} 4)`}>
       <path d=${["", "M2 2h16v16H2z", "M10 1l9 17H1z", "M10 19L1 3h18z"][worst]} /><text x="10" y=${worst === 3 ? 12 : 15.5} text-anchor="middle">${worst}</text></g>` : null}
     <g transform=${`translate(9 ${head})`}>

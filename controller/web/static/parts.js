@@ -23,6 +23,8 @@ export function Act({ label, act, why = "", says = "", kind = "", pressed, submi
 /** A value with its eu and the mark of its quality; never colour alone.
  * @param {{ of: Reading | null }} props */
 export function Value({ of }) {
+  // a setpoint that nobody has given is not a lost measurement
+  if (of !== null && of.value === null && of.point.kind === "setpoint") return html`<span class="value muted">${T.none}</span>`;
   if (of === null) return html`<span class="value bad"><s>—</s></span>`;
   const quality = of.quality;
   return html`<span class=${`value q${quality}`} title=${T.quality[quality]} data-quality=${quality}>
@@ -50,6 +52,13 @@ export function Bar({ of, sp = null }) {
     ${sp !== null ? html`<rect class="sp" x=${at(sp) - 0.5} y="0" width="1" height="10" />` : null}
     ${of.value !== null ? html`<rect class="pointer" x=${Math.max(0, at(of.value) - 1)} y="0" width="2" height="10" />` : null}
   </svg>`;
+}
+
+/** A path that may be broken at its slashes, its last part foremost.
+ * @param {{ path: string }} props */
+export function Path({ path }) {
+  const parts = path.split("/");
+  return html`<span class="steppath">${parts.slice(0, -1).map((part) => html`<span class="muted">${part}/</span><wbr />`)}<b>${parts.at(-1)}</b></span>`;
 }
 
 const SHAPES = { 1: "M2 2h16v16H2z", 2: "M10 1l9 17H1z", 3: "M10 19L1 3h18z" };

@@ -17,6 +17,8 @@ export const T = {
   user: "User",
   userNeeded: "enter your name first (field User, above)",
   noAlarm: "No unacknowledged alarm",
+  gone: "gone:",
+  none: "none",
   moreAlarms: (/** @type {number} */ n) => `${n} not acknowledged`,
   batch: "Batch",
   noBatch: "No batch",
