@@ -205,6 +205,11 @@ class Procedure:
                 finished = False
                 if not group.parallel:
                     break
+        if group.limit is not None and not finished:
+            taken = self.state.groups[group.path] = self.state.groups.get(group.path, 0.0) + self.bench.dt
+            if taken > group.limit:
+                self.state.groups[group.path] = 0.0  # a restart gives it the whole time again
+                self.hold(f"{group.path} has taken {_time(taken)}, at most {_time(group.limit)}")
         return finished
 
     def _step(self, step: Step, *, may_start: bool) -> bool:
@@ -328,6 +333,7 @@ class Procedure:
     def _watch(self) -> None:
         for place, watch in enumerate(self.recipe.watches):
             if watch.during is not None and not self._during(watch.during):
+                self.state.watches.pop(str(place), None)  # a timed condition begins anew with its step
                 continue
             memory = self.state.watches.setdefault(str(place), {})
             truth = watch.condition.truth(self, memory)

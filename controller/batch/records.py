@@ -56,6 +56,7 @@ class BatchState:
     why: str = ""
     ended: float | None = None
     steps: dict[str, StepRecord] = field(default_factory=dict)
+    groups: dict[str, float] = field(default_factory=dict)  # [s] plant time that groups with a limit have taken
     watches: dict[str, dict[str, float]] = field(default_factory=dict)
     records: dict[str, float] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import random
+import re
 import stat
 import threading
 import time
@@ -39,7 +40,7 @@ _QUARANTINE = 10_000_000  # [bytes] that the file of refused lines may have; mor
 
 
 class InfluxError(RuntimeError):
-    """InfluxDB refuses; says what to change. `lost` are requests that it will never take as they are."""
+    """InfluxDB refuses or is away; says what to change."""
 
     def __init__(self, why: str, *, status: int = 0, wait: float = 0.0) -> None:
         super().__init__(why)
@@ -345,8 +346,9 @@ class InfluxForwarder:
 
 
 def _dropped(said: str) -> int:
-    digits = said.partition("dropped=")[2].split(" ")[0].rstrip(")")
-    return int(digits) if digits.isdigit() else 1
+    """Return how many lines an answer says it dropped; it has two ways to say so."""
+    found = re.search(r"dropped[= ](\d+)", said)
+    return int(found[1]) if found else 1
 
 
 # the cursor's file ------------------------------------------------------------------------------------------------------

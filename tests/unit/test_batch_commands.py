@@ -232,6 +232,13 @@ def test_a_step_that_takes_too_long_holds_and_restart_extends_it(bed: Bed) -> No
     assert bed.state.deviations
 
 
+def test_a_group_that_takes_too_long_holds(tmp_path: Path) -> None:
+    bed = Bed(tmp_path, RECIPE.replace("        - dosing:\n", "        - dosing:\n            max: 6 min\n"))
+    assert bed.run(lambda scan: scan.frame.state == "HELD", at_most=3600.0) == "HELD"
+    assert "work/dosing has taken" in bed.state.why
+    assert "at most 6 min" in bed.state.why
+
+
 def test_held_for_too_long_it_stops(bed: Bed) -> None:
     bed.for_minutes(1)
     bed.send(Verb.HOLD)

@@ -76,7 +76,7 @@ class Dose(Phase):
             "rate": ParameterSpec("quantity", eu="role:flow", low=0.0, say="at this rate"),
             "total": ParameterSpec("quantity", eu="integral:flow", low=0.0, say="until this much has passed"),
         },
-        records={"amount": ""},
+        records={"amount": "integral:flow"},
         say="doses an amount",
     )
     flow: str
