@@ -263,7 +263,7 @@ class Plant:
             StepView("charge/fill_water", "T-201", "Fill", "done", "", STARTED, STARTED + 900, 3600),
             StepView("leach/heat", "T-201", "Heat", "done", "", STARTED + 900, STARTED + 5200, 7200),
             StepView(
-                "leach/digest",
+                "leach/work/digest",
                 "T-201",
                 "DigestOxidative",
                 "running",
@@ -305,7 +305,9 @@ class Plant:
         value = np.where(quality == Quality.BAD, np.nan, np.array([signal(name, now) for name in NAMES]))
         stamp = np.full(len(NAMES), int(now * 1e9), dtype=np.int64)
         busy = (
-            {"T-201": ("leach/digest", "waits for 550 mV"), "T-301": ("purify/neutralise", "waits for pH 4.80")} if self.has_batch else {}
+            {"T-201": ("leach/work/digest", "waits for 550 mV"), "T-301": ("purify/neutralise", "waits for pH 4.80")}
+            if self.has_batch
+            else {}
         )
         units = tuple(UnitView(name, kind, self.state if name in busy else "IDLE", *busy.get(name, ("", ""))) for name, kind, *_ in UNITS)
         batch = self._batch(now) if self.has_batch else None
@@ -356,7 +358,8 @@ def _absent(what: str) -> None:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="session")
+# not for the session: while playwright's synchronous face is open, no other test can run an event loop in this thread
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = "/usr/bin/chromium" if Path("/usr/bin/chromium").exists() else shutil.which("chromium")
     if chromium is None:
