@@ -193,7 +193,9 @@ class Cell:
         rows = self.plan.interlocks
         row = rows.names.index(name)
         tag = self.plan.inputs[int(rows.permit.place[row])]
-        return f"{rows.texts[row]} (permit {rows.says[row]}, {tag.name} is {self.bench.values[rows.permit.place[row]]:.4g} {tag.eu})"
+        value = self.bench.values[rows.permit.place[row]]
+        now = f"{tag.name} is {value:.4g} {tag.eu}" if np.isfinite(value) else f"{tag.name} is not known"
+        return f"{rows.texts[row]} (permit {rows.says[row]}, {now})"
 
     def _alarm(self, values: FloatArray, now: float, dt: float) -> list[Event]:
         raised = self._raised()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import numpy as np
@@ -42,6 +43,7 @@ class Exchange:
         self._near = np.where(self._exact, 0.0, 1e-5 * self._span)
         self._reported: dict[str, WriteResult] = {}
         self._was_up: bool | None = None
+        self.first = asyncio.Event()  # set when the device has answered once
 
     async def read(self) -> list[Event]:
         """Read the device into the image; return what the journal should know."""
@@ -54,6 +56,8 @@ class Exchange:
         if (link := (float(metrics.connected), trip, float(metrics.losses))) != self._link:
             self._link = link
             self.image.update(self._links, np.array(link), np.zeros(3, dtype=np.uint8), plant, plant, monotonic)
+        if metrics.connected:
+            self.first.set()
         return self._link_event(metrics.connected, metrics.why)
 
     def _link_event(self, up: bool, why: str) -> list[Event]:

@@ -38,6 +38,7 @@ __all__ = ["DataInUseError", "Service"]
 log = logging.getLogger("blackmass.service")
 _CHECKPOINT = 5.0  # [s] a batch without events is still written this often
 _STOP_WITHIN = 3.0  # [s] for the devices to take their safe values at the end
+_FIRST_CONTACT = 3.0  # [s] for the devices to be read once before the first scan
 _WAITING = 64  # commands that may wait for one scan
 
 
@@ -143,6 +144,9 @@ class Service:
     async def _scan(self) -> None:
         """Scan at absolute deadlines; a missed one is skipped, never caught up with two scans back to back."""
         loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):  # a device that is there is not lost: nothing is judged before it could answer
+            async with asyncio.timeout(_FIRST_CONTACT):
+                await asyncio.gather(*(exchange.first.wait() for exchange in self._exchanges))
         due = loop.time() + self.period
         while True:
             await asyncio.sleep(max(due - loop.time(), 0.0))
@@ -286,7 +290,7 @@ class Service:
                 {
                     "name": name,
                     "description": self.loaded.descriptions.get(name, ""),
-                    "unit": getattr(plan.inputs[int(rows.pv[place])], "unit", ""),
+                    "unit": getattr(plan.points[int(rows.pv[place])], "unit", ""),
                     "pv": plan.inputs[int(rows.pv[place])].name,
                     "sp": f"{name}.SP",
                     "out": f"{plan.outputs[int(rows.out[place])].name}.OUT",
