@@ -119,7 +119,7 @@ def _explain(error: Exception, settings: InfluxSettings) -> InfluxError:
     advice = {
         401: f"the token is not valid there; make one that may write to bucket {settings.bucket!r}",
         403: f"the token may not do this; give it write access to bucket {settings.bucket!r}",
-        404: f"no organization {settings.org!r} or no bucket {settings.bucket!r}; correct the name, or run blackmass influx setup",
+        404: f"no organization {settings.org!r} or no bucket {settings.bucket!r}; correct the name under [influx], or create it there",
     }.get(status, "tried again until it succeeds" if status == 429 or status >= 500 else "")
     asked = str(error.headers.get("Retry-After", "")) if error.headers is not None else ""
     text = f"InfluxDB at {settings.url} answered {status} ({said})" + (f": {advice}" if advice else "")

@@ -245,7 +245,7 @@ def test_wrong_token_and_wrong_bucket_say_what_to_do_and_are_cured_without_a_res
     with plant.forwarder(influxd.settings("nowhere")) as forwarder:
         until(lambda: forwarder.state.why, what=lambda: forwarder.state)
         assert "answered 404" in forwarder.state.why
-        assert "blackmass influx setup" in forwarder.state.why
+        assert "no bucket 'nowhere'; correct the name under [influx], or create it there" in forwarder.state.why
         setup(influxd.settings("nowhere"))
         until(arrived(forwarder, plant), what=lambda: forwarder.state)
     with pytest.raises(InfluxError, match="answered 401"):
