@@ -1,7 +1,7 @@
 """Aqueous equilibria: pH by electroneutrality, with hydroxides that precipitate while it is solved.
 
-log K and heats from the table of the design basis (ammines: van Bommel and Dahn 2009); hydroxo, sulfato and fluoro complexes of Al, Fe and Cu
-after the minteq and phreeqc tables. Davies activity coefficients, ionic strength capped at 4. Concentrations in mol/L of liquor.
+log K and heats from the table of the design basis (ammines: van Bommel and Dahn 2009); hydroxo, sulfato and fluoro complexes of Al, Fe
+and Cu after the minteq and phreeqc tables. Davies activity coefficients, ionic strength capped at 4. Concentrations in mol/L of liquor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _TABLE: dict[str, tuple[float, float, float]] = {
     "ni_oh": (-9.90, 50.0, 3.0), "co_oh": (-9.70, 50.0, 3.0), "mn_oh": (-10.60, 60.0, 3.0), "cu_oh": (-7.50, 43.0, 3.0),
     "ni_s": (12.77, -96.0, -4.0), "co_s": (13.10, -93.6, -4.0), "mn_s": (15.29, -97.0, -4.0), "cu_s": (8.67, -56.0, -4.0),
     "fe_s": (3.19, -73.0, -9.0), "al_s": (9.35, -102.0, -9.0),
-    "al_oh": (-5.0, 48.1, 5.0), "al_oh2": (-10.1, 112.5, 8.0), "al_oh4": (-22.7, 177.0, 8.0), "al_so4": (3.5, 9.6, 12.0), "al_so42": (5.0, 13.0, 16.0),
+    "al_oh": (-5.0, 48.1, 5.0), "al_oh2": (-10.1, 112.5, 8.0), "al_oh4": (-22.7, 177.0, 8.0),
+    "al_so4": (3.5, 9.6, 12.0), "al_so42": (5.0, 13.0, 16.0),
     "fe_oh": (-2.19, 43.5, 5.0), "fe_oh2": (-5.67, 71.5, 8.0), "fe_so4": (4.04, 16.4, 12.0),
     "alf1": (7.0, 4.4, 6.0), "alf2": (12.6, 8.3, 10.0), "alf3": (16.7, 9.1, 12.0), "alf4": (19.4, 9.2, 12.0),
     "cryolite": (-33.84, 38.0, -18.0),
@@ -46,7 +47,7 @@ _cache: dict[tuple[int, int], Constants] = {}
 
 
 def constants(t: float, ionic: float) -> Constants:
-    """Return the constants at `t` [degC] and ionic strength `ionic` [mol/L]; steps of 0.05 K and 0.0005 in log gamma, so that they are kept."""
+    """Return the constants at `t` [degC] and ionic strength `ionic` [mol/L], kept in steps of 0.05 K and 0.0005 in log gamma."""
     i = min(max(ionic, 0.0), 4.0)
     root = math.sqrt(i)
     lg = -(0.509 + 0.001 * (t - 25.0)) * (root / (1.0 + root) - 0.3 * i)
@@ -125,7 +126,8 @@ class Acid:
         """Return what stays dissolved [mol/L] of Ni, Co, Mn, Cu, Al, Fe(III), and set `ph`.
 
         `strong`: charge of all but those metals [mol/L]; `cations`: concentration of other divalent ones; `metals`, `solids`: dissolved and
-        in hydroxides [mol/L]; `two`, `three`: share of the way to equilibrium in this step (0: nothing precipitates), `back`: the same for Al and Fe that dissolve; `surface`: protons that
+        in hydroxides [mol/L]; `two`, `three`: share of the way to equilibrium in this step (0: nothing precipitates), `back`: the same
+        for Al and Fe that dissolve; `surface`: protons that
         the hydroxides' surface gives up [mol/L per pH].
         """
         ni, co, mn, cu, al, fe = metals

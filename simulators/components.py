@@ -1,7 +1,7 @@
 """Components of every liquor and solid: their order, masses, volumes and charges, and what one litre of each reagent holds.
 
-An inventory is a vector of shape (NC,): mol of each component, but kg for water. H+ is not a component: it follows from electroneutrality, so
-NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite in solids) is C.
+An inventory is a vector of shape (NC,): mol of each component, but kg for water. H+ is not a component: it follows from electroneutrality,
+so NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite in solids) is C.
 """
 
 from __future__ import annotations
@@ -11,8 +11,40 @@ import numpy as np
 from drivers.tags import FloatArray
 
 __all__ = [
-    "AL", "ATOMIC", "C", "CA", "CL", "CO", "CU", "ELEMENTS", "ELEMENT_OF", "F", "FE2", "FE3", "H2O2", "K", "LI", "LIQUID_MASS", "MG", "MN", "N", "NA",
-    "NAMES", "NC", "NI", "REAGENTS", "S", "SI", "STRONG", "VOLUME", "WATER", "ZN", "by_element", "heat_capacity", "litres", "vector",
+    "AL",
+    "ATOMIC",
+    "CA",
+    "CL",
+    "CO",
+    "CU",
+    "ELEMENTS",
+    "ELEMENT_OF",
+    "FE2",
+    "FE3",
+    "H2O2",
+    "LI",
+    "LIQUID_MASS",
+    "MG",
+    "MN",
+    "NA",
+    "NAMES",
+    "NC",
+    "NI",
+    "REAGENTS",
+    "SI",
+    "STRONG",
+    "VOLUME",
+    "WATER",
+    "ZN",
+    "C",
+    "F",
+    "K",
+    "N",
+    "S",
+    "by_element",
+    "heat_capacity",
+    "litres",
+    "vector",
 ]  # fmt: skip
 
 NAMES = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe2", "Fe3", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "H2O2", "water")
@@ -23,7 +55,26 @@ ELEMENTS = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe", "Ca", "Mg", "Zn", "Na", "K
 ATOMIC = dict(
     zip(
         ELEMENTS,
-        (6.94, 58.6934, 58.9332, 54.938, 26.9815, 63.546, 55.845, 40.078, 24.305, 65.38, 22.9898, 39.098, 32.06, 18.998, 35.45, 14.007, 28.085, 12.011),
+        (
+            6.94,
+            58.6934,
+            58.9332,
+            54.938,
+            26.9815,
+            63.546,
+            55.845,
+            40.078,
+            24.305,
+            65.38,
+            22.9898,
+            39.098,
+            32.06,
+            18.998,
+            35.45,
+            14.007,
+            28.085,
+            12.011,
+        ),
         strict=True,
     )
 )  # [g/mol] IUPAC
@@ -50,9 +101,60 @@ def by_element(inventory: FloatArray) -> FloatArray:
 
 
 # mass [kg/mol] of each component in a liquor; S as SO4, N as NH3, C as CO3, Si as SiO2
-LIQUID_MASS = np.array([6.94, 58.69, 58.93, 54.94, 26.98, 63.55, 55.85, 55.85, 40.08, 24.31, 65.38, 22.99, 39.10, 96.06, 19.0, 35.45, 17.03, 60.08, 60.01, 34.01, 1e3]) * 1e-3
+LIQUID_MASS = (
+    np.array(
+        [
+            6.94,
+            58.69,
+            58.93,
+            54.94,
+            26.98,
+            63.55,
+            55.85,
+            55.85,
+            40.08,
+            24.31,
+            65.38,
+            22.99,
+            39.10,
+            96.06,
+            19.0,
+            35.45,
+            17.03,
+            60.08,
+            60.01,
+            34.01,
+            1e3,
+        ]
+    )
+    * 1e-3
+)
 # partial volumes [L/mol; water L/kg] chosen so that density rises 0.15 kg/L per M MSO4 and 0.11 per M Na2SO4 (process.md section 3)
-VOLUME = np.array([-0.005, -0.03, -0.03, -0.03, -0.04, -0.03, -0.03, -0.04, -0.03, -0.03, -0.03, -0.007, 0.0, 0.038, 0.0, 0.015, 0.025, 0.02, 0.0, 0.022, 1.008])
+VOLUME = np.array(
+    [
+        -0.005,
+        -0.03,
+        -0.03,
+        -0.03,
+        -0.04,
+        -0.03,
+        -0.03,
+        -0.04,
+        -0.03,
+        -0.03,
+        -0.03,
+        -0.007,
+        0.0,
+        0.038,
+        0.0,
+        0.015,
+        0.025,
+        0.02,
+        0.0,
+        0.022,
+        1.008,
+    ]
+)
 # charge of what neither precipitates nor takes up protons in the solver
 STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, 0, 0], dtype=float)
 

@@ -14,15 +14,26 @@ from simulators.components import ATOMIC, NAMES, NC
 
 __all__ = ["CHEMISTRIES", "FEEDS", "Feed", "draw"]
 
-# chemistry: (Ni, Co, Mn) [mol/mol]
+# mole fractions of Ni, Co and Mn
 CHEMISTRIES: Mapping[str, tuple[float, float, float]] = MappingProxyType(
-    {"nmc111": (1 / 3, 1 / 3, 1 / 3), "nmc532": (0.5, 0.2, 0.3), "nmc622": (0.6, 0.2, 0.2), "nmc811": (0.8, 0.1, 0.1), "lco": (0.0, 1.0, 0.0)}
+    {
+        "nmc111": (1 / 3, 1 / 3, 1 / 3),
+        "nmc532": (0.5, 0.2, 0.3),
+        "nmc622": (0.6, 0.2, 0.2),
+        "nmc811": (0.8, 0.1, 0.1),
+        "lco": (0.0, 1.0, 0.0),
+    }
 )
 # leach rate against NMC622 [A]
 REACTIVITY: Mapping[str, float] = MappingProxyType({"nmc111": 0.6, "nmc532": 0.8, "nmc622": 1.0, "nmc811": 1.2, "lco": 0.6})
 _LITHIUM = 1.02  # [mol Li per mol Ni+Co+Mn]
 _IMPURITIES = {"Cu": 1.3, "Al": 1.3, "Fe": 0.35, "F": 1.2, "Ca": 0.03, "Mg": 0.004, "Zn": 0.002, "Si": 0.05, "Na": 0.02}  # [wt%] medians
-_SPREAD = {"Cu": (0.6, 0.2, 5.0), "Al": (0.6, 0.2, 6.0), "Fe": (0.7, 0.05, 3.0), "F": (0.6, 0.5, 4.0)}  # sigma of the logarithm, low, high [wt%]
+_SPREAD = {
+    "Cu": (0.6, 0.2, 5.0),
+    "Al": (0.6, 0.2, 6.0),
+    "Fe": (0.7, 0.05, 3.0),
+    "F": (0.6, 0.5, 4.0),
+}  # sigma of the logarithm, low, high [wt%]
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,9 @@ def _feed(name: str, mix: Mapping[str, float], active: float, impurities: Mappin
     return Feed(name, MappingProxyType(composition), reactivity)
 
 
-FEEDS: Mapping[str, Feed] = MappingProxyType({name: _feed(name, {name: 1.0}, 58.0, _IMPURITIES) for name in ("nmc111", "nmc532", "nmc622", "nmc811")})
+FEEDS: Mapping[str, Feed] = MappingProxyType(
+    {name: _feed(name, {name: 1.0}, 58.0, _IMPURITIES) for name in ("nmc111", "nmc532", "nmc622", "nmc811")}
+)
 
 
 def draw(seed: int, chemistry: str | None = None) -> Feed:

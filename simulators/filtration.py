@@ -10,8 +10,26 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.chemistry import Alkaline
-from simulators.components import AL, CO, CU, FE3, LI, LIQUID_MASS, MN, N, NA, NC, NI, S, STRONG, VOLUME, WATER
-from simulators.components import heat_capacity, litres, vector
+from simulators.components import (
+    AL,
+    CO,
+    CU,
+    FE3,
+    LI,
+    LIQUID_MASS,
+    MN,
+    NA,
+    NC,
+    NI,
+    STRONG,
+    VOLUME,
+    WATER,
+    N,
+    S,
+    heat_capacity,
+    litres,
+    vector,
+)
 from simulators.leach import conductivity
 from simulators.precipitation import SOLID_MASS, Particles, Slurry
 from simulators.vessels import AMBIENT, Ledger, Lines, approach

@@ -1,4 +1,4 @@
-"""Transmitters: lag, noise, a slow bias, and a range. One array over all signals of all devices, so that a step costs a few array operations."""
+"""Transmitters: lag, noise, a slow bias, and a range; one array over all signals of all devices."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ class Instrument:
 EXACT = Instrument()
 _BY_NAME: dict[str, Instrument] = {
     "ph": Instrument(8.0, 0.01, 0.0, 0.015), "ph_a": Instrument(8.0, 0.01, 0.0, 0.02), "ph_b": Instrument(8.0, 0.01, 0.0, 0.02),
-    "filtrate_ph": Instrument(8.0, 0.02), "orp": Instrument(20.0, 2.0), "temperature": Instrument(25.0, 0.05), "jacket_temperature": Instrument(25.0, 0.05),
-    "conductivity": Instrument(5.0, 0.02, 0.004), "density": Instrument(3.0, 0.5), "volume": Instrument(2.0, 0.002), "clear_volume": Instrument(2.0, 0.002),
-    "weight": Instrument(1.0, 0.2), "scrap_weight": Instrument(1.0, 0.5), "vessel_weight": Instrument(2.0, 0.5), "press_cake": Instrument(2.0, 0.5),
-    "oxygen": Instrument(10.0, 0.03), "hydrogen": Instrument(15.0, 0.05), "hydrogen_fluoride": Instrument(30.0, 0.05), "room_ammonia": Instrument(30.0, 0.1),
-    "pressure": Instrument(1.0, 0.01), "press_pressure": Instrument(1.0, 0.01), "motor_current": Instrument(0.5, 1.0), "torque": Instrument(0.5, 1.0),
-    "rotor_speed": Instrument(0.5, 0.05), "stirrer_speed": Instrument(0.5, 0.1), "stirrer_power": Instrument(2.0, 0.02), "ammonia": Instrument(30.0, 0.004),
-    "d50": Instrument(300.0, 0.0, 0.008), "moisture": Instrument(10.0, 0.03, 0.01), "slurry_level": Instrument(2.0, 0.1), "heater_power": Instrument(1.0, 0.05),
+    "filtrate_ph": Instrument(8.0, 0.02), "orp": Instrument(20.0, 2.0), "temperature": Instrument(25.0, 0.05),
+    "jacket_temperature": Instrument(25.0, 0.05), "conductivity": Instrument(5.0, 0.02, 0.004), "density": Instrument(3.0, 0.5),
+    "volume": Instrument(2.0, 0.002), "clear_volume": Instrument(2.0, 0.002), "weight": Instrument(1.0, 0.2),
+    "scrap_weight": Instrument(1.0, 0.5), "vessel_weight": Instrument(2.0, 0.5), "press_cake": Instrument(2.0, 0.5),
+    "oxygen": Instrument(10.0, 0.03), "hydrogen": Instrument(15.0, 0.05), "hydrogen_fluoride": Instrument(30.0, 0.05),
+    "room_ammonia": Instrument(30.0, 0.1), "pressure": Instrument(1.0, 0.01), "press_pressure": Instrument(1.0, 0.01),
+    "motor_current": Instrument(0.5, 1.0), "torque": Instrument(0.5, 1.0), "rotor_speed": Instrument(0.5, 0.05),
+    "stirrer_speed": Instrument(0.5, 0.1), "stirrer_power": Instrument(2.0, 0.02), "ammonia": Instrument(30.0, 0.004),
+    "d50": Instrument(300.0, 0.0, 0.008), "moisture": Instrument(10.0, 0.03, 0.01), "slurry_level": Instrument(2.0, 0.1),
+    "heater_power": Instrument(1.0, 0.05),
 }  # fmt: skip
 _FLOW = Instrument(1.0, 0.0, 0.001)
 
@@ -71,4 +74,6 @@ class Transmitters:
         draw = rng.standard_normal((2, len(true)))
         self._bias += self._walk * math.sqrt(dt) * draw[0]
         out: FloatArray = self._state + self._bias + (self._noise + self._relative * np.abs(self._state)) * draw[1]
-        return np.minimum(np.maximum(out, self._low), self._high)
+        np.maximum(out, self._low, out=out)
+        np.minimum(out, self._high, out=out)
+        return out

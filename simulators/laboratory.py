@@ -16,8 +16,8 @@ __all__ = ["Laboratory", "LaboratoryParameters", "Sample", "liquid_sample", "pur
 MAJOR = ("Ni", "Co", "Mn")
 # points of P that 1 wt% of an element takes: mass of the compound it stands for (process.md section 4)
 BUDGET = {
-    "S": 2.996, "Na": 1.0, "K": 1.0, "Li": 1.0, "Cl": 1.0, "F": 1.0, "Mg": 2.40, "Ca": 1.85, "Al": 2.89, "Fe": 1.91, "Cu": 1.535, "Zn": 1.52,
-    "Si": 2.14, "C": 1.0,
+    "S": 2.996, "Na": 1.0, "K": 1.0, "Li": 1.0, "Cl": 1.0, "F": 1.0, "Mg": 2.40, "Ca": 1.85, "Al": 2.89, "Fe": 1.91, "Cu": 1.535,
+    "Zn": 1.52, "Si": 2.14, "C": 1.0,
 }  # fmt: skip
 
 
@@ -47,7 +47,9 @@ class Sample:
     solid: bool = True
 
 
-def solid_sample(inventory: FloatArray, dry: float, *, moisture: float = 0.0, size: tuple[float, float, float] = (0.0, 0.0, 0.0), tap: float = 0.0) -> Sample:
+def solid_sample(
+    inventory: FloatArray, dry: float, *, moisture: float = 0.0, size: tuple[float, float, float] = (0.0, 0.0, 0.0), tap: float = 0.0
+) -> Sample:
     """Return the true sample of a solid: mol of everything in it over `dry` [kg]."""
     if dry <= 0.0:
         return Sample()
@@ -103,7 +105,7 @@ class Laboratory:
     def _analyse(self, sample: Sample, rng: np.random.Generator) -> dict[str, float]:
         p = self.p
         noise = rng.standard_normal(len(ELEMENTS) + 8)
-        out: dict[str, float] = {name: 0.0 for name in self.measures[2:]}
+        out: dict[str, float] = dict.fromkeys(self.measures[2:], 0.0)
         for place, element in enumerate(ELEMENTS):
             name = element.lower()
             if name not in out:

@@ -10,8 +10,34 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.chemistry import Acid
-from simulators.components import AL, C, CA, CL, CO, CU, F, FE2, FE3, H2O2, K, LI, LIQUID_MASS, MG, MN, N, NA, NC, NI, S, SI, STRONG, VOLUME, WATER, ZN
-from simulators.components import heat_capacity, litres, vector
+from simulators.components import (
+    AL,
+    CA,
+    CL,
+    CO,
+    CU,
+    FE2,
+    FE3,
+    H2O2,
+    LI,
+    LIQUID_MASS,
+    MG,
+    MN,
+    NA,
+    NC,
+    NI,
+    SI,
+    STRONG,
+    WATER,
+    ZN,
+    C,
+    F,
+    K,
+    N,
+    S,
+    heat_capacity,
+    litres,
+)
 from simulators.feed import Feed
 from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
 
@@ -65,11 +91,20 @@ def conductivity(liquor: FloatArray, volume: float, t: float, ph: float) -> floa
     if volume < 0.1:
         return 0.0
     c = liquor / volume
-    h = min(10.0**-ph * 1.2, 5.0)
-    oh = min(10.0 ** (ph - 13.3), 10.0)
+    h = min(math.pow(10.0, -ph) * 1.2, 5.0)
+    oh = min(math.pow(10.0, ph - 13.3), 10.0)
     two = float(c[NI] + c[CO] + c[MN] + c[FE2] + c[MG] + c[CA] + c[ZN] + c[CU])
     ionic = 0.5 * float(c[NA] + c[LI]) + 2.0 * float(c[S]) + 0.5 * (h + oh)
-    whole = 50 * float(c[NA]) + 39 * float(c[LI]) + 100 * two * 0.5 + 120 * float(c[S]) + 350 * h + 198 * oh + 15 * float(c[N]) + 74 * float(c[K])
+    whole = (
+        50 * float(c[NA])
+        + 39 * float(c[LI])
+        + 100 * two * 0.5
+        + 120 * float(c[S])
+        + 350 * h
+        + 198 * oh
+        + 15 * float(c[N])
+        + 74 * float(c[K])
+    )
     # free ions fall with pairing; the root law alone would turn negative above 8 M
     return max(whole * max(1.0 - 0.35 * math.sqrt(min(ionic, 4.0)), 0.25), 0.002) * (1.0 + 0.02 * (t - 25.0))
 
@@ -78,11 +113,12 @@ class LeachTank:
     """The tank and its press. `step` returns the filtrate [mol] and its solids that passed the cloth."""
 
     measures = (
-        "temperature", "ph", "orp", "conductivity", "density", "volume", "hydrogen", "pressure", "stirrer_speed", "acid_flow", "peroxide_flow",
-        "water_flow", "jacket_temperature", "press_pressure", "filtrate_flow", "press_cake",
+        "temperature", "ph", "orp", "conductivity", "density", "volume", "hydrogen", "pressure", "stirrer_speed", "acid_flow",
+        "peroxide_flow", "water_flow", "jacket_temperature", "press_pressure", "filtrate_flow", "press_cake",
     )  # fmt: skip
     sets = (
-        "acid_flow_sp", "peroxide_flow_sp", "water_flow_sp", "jacket_valve", "stirrer_speed_sp", "transfer_pump", "press_wash_flow_sp", "press_discharge",
+        "acid_flow_sp", "peroxide_flow_sp", "water_flow_sp", "jacket_valve", "stirrer_speed_sp", "transfer_pump", "press_wash_flow_sp",
+        "press_discharge",
     )  # fmt: skip
 
     def __init__(self, feed: Feed, parameters: LeachParameters | None = None) -> None:
@@ -106,8 +142,6 @@ class LeachTank:
         self.stirrer = 0.0
         self.hydrogen = self.vented = 0.0  # [mol/s] of H2 and of all gas made
         self.orp = 200.0
-        self.dropped: FloatArray = vector({})  # last cake that left, for the laboratory
-        self.dropped_liquor: FloatArray = vector({})
         self.charged = 0.0  # Ni+Co+Mn [mol]
 
     def volume(self) -> float:
@@ -136,7 +170,9 @@ class LeachTank:
             heat += self._oxidise(volume, dt)
         capacity = heat_capacity(self.liquor, self.solid_mass)
         # boiling takes away what would go above 102 degC; an empty tank follows the jacket slowly
-        self.temperature = min(self.jacket.heat(self.temperature + heat / max(capacity, 200.0), sp["jacket_valve"], dt, max(capacity, 200.0)), 102.0)
+        self.temperature = min(
+            self.jacket.heat(self.temperature + heat / max(capacity, 200.0), sp["jacket_valve"], dt, max(capacity, 200.0)), 102.0
+        )
         return self._transfer(sp, dt, ledger)
 
     def _charge(self, kg: float) -> None:
@@ -159,7 +195,8 @@ class LeachTank:
         x = n.tolist()
         metals = [x[NI] * inverse, x[CO] * inverse, x[MN] * inverse, x[CU] * inverse, x[AL] * inverse, x[FE3] * inverse]
         self.acid.solve(
-            self.temperature, strong, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse, x[LI] * inverse, x[F] * inverse,
+            self.temperature, strong, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse, x[LI] * inverse,
+            x[F] * inverse,
             metals, [0.0] * 6, 0.0, 0.0, 0.0, 0.0,
         )  # fmt: skip
 
@@ -276,7 +313,9 @@ class LeachTank:
         nernst = 480.0 + 0.0862 * kelvin * math.log((fe3 + 1e-6 * volume) / (fe2 + 1e-6 * volume))
         fed, left = sum(self.fed), sum(self.left)
         # oxide that outlasts the peroxide holds the potential up; peroxide sets a mixed potential
-        oxide = 325.0 * min(1.0, left / (0.02 * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume)) if fed > 0.0 else 0.0
+        oxide = (
+            325.0 * min(1.0, left / (0.02 * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume)) if fed > 0.0 else 0.0
+        )
         mixed = 80.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.01 * volume)
         self.orp = approach(self.orp, nernst + oxide + mixed, dt, 10.0)
         return heat
@@ -314,7 +353,6 @@ class LeachTank:
                 press.pressure = max(press.pressure, 1.0 + press.wash_flow * 0.02)
         elif sp["press_discharge"] > 0.5 and share == 0.0 and press.dry > 0.0:
             liquor, solid_rows = press.drop()
-            self.dropped, self.dropped_liquor = solid_rows[0], liquor
             ledger.leave("leach_cake", solid_rows[0] + liquor)
         return out, passed
 
@@ -329,7 +367,8 @@ class LeachTank:
         return (
             self.temperature, ph, self.orp if wet else 200.0,
             self.p.conductivity * conductivity(self.liquor, liquid, self.temperature, ph) if wet else 0.0,
-            mass / volume * 1e3 if wet else 998.0, volume * 1e-3, 100.0 * self.hydrogen / self.p.offgas / 0.04, -2.0 + 2.5 * self.vented / 1.0,
+            mass / volume * 1e3 if wet else 998.0, volume * 1e-3, 100.0 * self.hydrogen / self.p.offgas / 0.04,
+            -2.0 + 2.5 * self.vented,
             self.stirrer, flow["acid_flow"], flow["peroxide_flow"], flow["water_flow"], self.jacket.temperature,
             self.press.pressure, self.press.flow, self.press.wet,
         )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from drivers.device import Profile
 from drivers.tags import FloatArray
-from simulators.components import ELEMENTS, NC, by_element
+from simulators.components import ELEMENTS, WATER, by_element
 from simulators.feed import Feed
 from simulators.filtration import FilterDryer
 from simulators.instruments import Instrument, Transmitters, instrument
@@ -38,11 +38,13 @@ class _Unit(Protocol):
 class Plant:
     """Seven units in series. Physics advance in whole steps; reading never changes anything.
 
-    `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by default as
-    much as makes a full batch of 500 kg black mass. A unit without a device stands still.
+    `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by
+    default as much as makes a full batch of 500 kg black mass. A unit without a device stands still.
     """
 
-    def __init__(self, profiles: Mapping[str, Profile], *, feed: Feed, seed: int = 0, step: float = 1.0, scrap: float | None = None) -> None:
+    def __init__(
+        self, profiles: Mapping[str, Profile], *, feed: Feed, seed: int = 0, step: float = 1.0, scrap: float | None = None
+    ) -> None:
         if not (math.isfinite(step) and 0.0 < step <= 10.0):
             raise ValueError(f"step: expected 0 to 10 s, got {step:g} s")
         self.time = 0.0
@@ -91,7 +93,9 @@ class Plant:
                     continue
                 if signal.access == "write":
                     if name not in unit.sets:
-                        raise ValueError(f"device {device!r}: the simulated {profile.id} takes no {name!r}; it takes {', '.join(unit.sets)}")
+                        raise ValueError(
+                            f"device {device!r}: the simulated {profile.id} takes no {name!r}; it takes {', '.join(unit.sets)}"
+                        )
                     values[place] = self._set[profile.id][name] = signal.safe
                 else:
                     if name not in unit.measures:
@@ -159,7 +163,9 @@ class Plant:
             raise ValueError(f"{device}.{signal}: expected a writable signal of {profile.id}, one of {known}")
         low, high = entry.range
         if not (math.isfinite(value) and low <= value <= high):
-            raise ValueError(f"{device}.{signal}: expected {low:g} to {high:g} {entry.eu}, got {value:g} {entry.eu}".replace("  ", " ").rstrip())
+            raise ValueError(
+                f"{device}.{signal}: expected {low:g} to {high:g} {entry.eu}, got {value:g} {entry.eu}".replace("  ", " ").rstrip()
+            )
         if entry.discrete:
             value = 1.0 if value >= 0.5 else 0.0
         values, places = self._values[device], self._places[device]
@@ -199,18 +205,17 @@ class Plant:
             size, tap = content.particles.percentiles(), content.particles.tap()
             return solid_sample(content.inventory, content.solid, moisture=content.moisture, size=size, tap=tap)
         if point in (6, 7):
-            unit = self.leach if point == 6 else self.purification
-            press = unit.press
-            here = press.dry > 0.0
-            solids = press.solids.sum(axis=0) if here else unit.dropped
-            dry = press.dry if here else float((solids * press.mass[0]).sum())
-            liquor = press.liquor if here else unit.dropped_liquor
-            wet = float(liquor[NC - 1])
-            return solid_sample(solids + liquor, dry, moisture=100.0 * wet / (wet + dry) if dry > 0.0 else 0.0)
+            press = (self.leach if point == 6 else self.purification).press
+            liquor, solids, dry = (press.liquor, press.solids, press.dry) if press.dry > 0.0 else press.last
+            wet = float(liquor[WATER])
+            return solid_sample(solids.sum(axis=0) + liquor, dry, moisture=100.0 * wet / (wet + dry) if dry > 0.0 else 0.0)
         return Sample()
 
     def truth(self) -> dict[str, float]:
-        """Return what only the simulator knows: metals [mol] charged, added, in product, held and lost by outlet, composition [wt%], purity P [wt%], recovery [%]."""
+        """Return what only the simulator knows.
+
+        Ni+Co+Mn [mol] charged, added, in product, held and lost by outlet; recovery [%]; of the product composition and purity P [wt%].
+        """
         ledger = self.ledger
         charged = self.leach.charged
         salts = sum(2.0 * ledger.dosed.get(name, 0.0) for name in ("niso4", "coso4", "mnso4"))

@@ -10,12 +10,37 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.chemistry import Alkaline
-from simulators.components import AL, C, CA, CO, CU, F, FE2, FE3, H2O2, LI, LIQUID_MASS, MG, MN, N, NA, NC, NI, S, SI, STRONG, WATER, ZN
-from simulators.components import heat_capacity, litres, vector
+from simulators.components import (
+    AL,
+    CA,
+    CO,
+    CU,
+    FE2,
+    FE3,
+    H2O2,
+    LI,
+    LIQUID_MASS,
+    MG,
+    MN,
+    NA,
+    NC,
+    NI,
+    SI,
+    STRONG,
+    WATER,
+    ZN,
+    C,
+    F,
+    N,
+    S,
+    heat_capacity,
+    litres,
+    vector,
+)
 from simulators.purification import PurificationTank
 from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, approach
 
-__all__ = ["Particles", "Reactor", "ReactorParameters", "SOLID_MASS", "Slurry"]
+__all__ = ["SOLID_MASS", "Particles", "Reactor", "ReactorParameters", "Slurry"]
 
 SOLID_MASS = LIQUID_MASS.copy()  # [kg/mol] of what is in the product: Ni, Co, Mn and the impurities as hydroxides
 SOLID_MASS[[NI, CO, MN, CU, MG, ZN, CA, FE2]] += 0.034
@@ -44,7 +69,17 @@ class ReactorParameters:
     lithium: float = 30e-6  # lattice Li [kg/kg]
     carbonate: float = 0.9  # share of the caustic's carbonate that the solid takes
     # share of each impurity that the solid takes; Al, Fe, Cu, Zn, Mg to their solubility, Ca 10-20 %
-    takes: tuple[tuple[int, float], ...] = ((AL, 0.97), (FE2, 1.0), (FE3, 1.0), (CU, 0.98), (ZN, 0.95), (MG, 0.95), (CA, 0.15), (SI, 0.95), (F, 0.01))
+    takes: tuple[tuple[int, float], ...] = (
+        (AL, 0.97),
+        (FE2, 1.0),
+        (FE3, 1.0),
+        (CU, 0.98),
+        (ZN, 0.95),
+        (MG, 0.95),
+        (CA, 0.15),
+        (SI, 0.95),
+        (F, 0.01),
+    )
     impurity: float = 120.0  # [s]
     leak: float = 0.3  # of air [Nm3/h]
     room: float = 2.0  # NH3 in the room's air at 0.42 M and 50 degC [ppm]
@@ -149,8 +184,8 @@ class Reactor:
         "ammonia_flow", "water_flow", "nitrogen_flow", "jacket_temperature", "room_ammonia", "transfer_flow",
     )  # fmt: skip
     sets = (
-        "feed_flow_sp", "naoh_flow_sp", "ammonia_flow_sp", "water_flow_sp", "nitrogen_flow_sp", "stirrer_speed_sp", "jacket_valve", "transfer_pump",
-        "seed_rate_sp",
+        "feed_flow_sp", "naoh_flow_sp", "ammonia_flow_sp", "water_flow_sp", "nitrogen_flow_sp", "stirrer_speed_sp", "jacket_valve",
+        "transfer_pump", "seed_rate_sp",
     )  # fmt: skip
 
     def __init__(self, ratio: FloatArray, parameters: ReactorParameters | None = None) -> None:
@@ -342,7 +377,8 @@ class Reactor:
         ammonia = float(self.liquor[N]) / liquid if wet else 0.0
         flow = self.lines.flow
         return (
-            self.temperature, ph, ph, ammonia, self.oxygen, (liquid + self.solid_mass / self.p.density * 1e3) * 1e-3, self.particles.percentiles()[1],
+            self.temperature, ph, ph, ammonia, self.oxygen, (liquid + self.solid_mass / self.p.density * 1e3) * 1e-3,
+            self.particles.percentiles()[1],
             self.stirrer, self._power(), self.feed, flow["naoh_flow"], flow["ammonia_flow"], flow["water_flow"], self.nitrogen,
             self.jacket.temperature, self.p.room * (self.chemistry.nh3 if wet else 0.0) / 0.35, self.moved,
         )  # fmt: skip

@@ -10,13 +10,39 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.chemistry import Acid
-from simulators.components import AL, C, CA, CO, CU, F, FE2, FE3, H2O2, LI, LIQUID_MASS, MG, MN, N, NA, NC, NI, S, SI, STRONG, WATER, ZN
-from simulators.components import heat_capacity, litres, vector
+from simulators.components import (
+    AL,
+    CA,
+    CO,
+    CU,
+    FE2,
+    FE3,
+    H2O2,
+    LI,
+    LIQUID_MASS,
+    MG,
+    MN,
+    NA,
+    NC,
+    NI,
+    SI,
+    STRONG,
+    WATER,
+    ZN,
+    C,
+    F,
+    S,
+    heat_capacity,
+    litres,
+    vector,
+)
 from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
 
 __all__ = ["PurificationParameters", "PurificationTank"]
 
-_HYDROXIDE, _METAL, _LOOSE, _FAST = range(4)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
+_HYDROXIDE, _METAL, _LOOSE, _FAST = range(
+    4
+)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
 _METALS = [NI, CO, MN, CU, AL, FE3]
 _SORBS = [NI, CO, LI]
 _MASS = np.tile(LIQUID_MASS, (4, 1))
@@ -62,11 +88,12 @@ class PurificationTank:
 
     measures = (
         "temperature", "ph", "orp", "volume", "stirrer_speed", "naoh_flow", "acid_flow", "peroxide_flow", "water_flow", "powder_rate",
-        "jacket_temperature", "press_pressure", "filtrate_flow", "press_cake", "clear_volume", "niso4_flow", "coso4_flow", "mnso4_flow", "hydrogen",
+        "jacket_temperature", "press_pressure", "filtrate_flow", "press_cake", "clear_volume", "niso4_flow", "coso4_flow",
+        "mnso4_flow", "hydrogen",
     )  # fmt: skip
     sets = (
-        "naoh_flow_sp", "acid_flow_sp", "peroxide_flow_sp", "water_flow_sp", "powder_rate_sp", "jacket_valve", "stirrer_speed_sp", "transfer_pump",
-        "press_wash_flow_sp", "niso4_flow_sp", "coso4_flow_sp", "mnso4_flow_sp", "repulp", "press_discharge",
+        "naoh_flow_sp", "acid_flow_sp", "peroxide_flow_sp", "water_flow_sp", "powder_rate_sp", "jacket_valve", "stirrer_speed_sp",
+        "transfer_pump", "press_wash_flow_sp", "niso4_flow_sp", "coso4_flow_sp", "mnso4_flow_sp", "repulp", "press_discharge",
     )  # fmt: skip
 
     def __init__(self, parameters: PurificationParameters | None = None) -> None:
@@ -85,14 +112,14 @@ class PurificationTank:
         self.solid_mass = 0.0
         self.hydrogen = 0.0  # [mol/s]
         self.orp = 200.0
-        self.dropped: FloatArray = vector({})
-        self.dropped_liquor: FloatArray = vector({})
 
     def volume(self) -> float:
         """Return the slurry's volume [L]."""
         return litres(self.liquor) + self.solid_mass / self.p.density
 
-    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, warm: float, ledger: Ledger) -> None:
+    def step(
+        self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, warm: float, ledger: Ledger
+    ) -> None:
         """Advance by `dt` [s]; `filtrate` at `warm` [degC] and the solids `passed` come from the leach press."""
         p = self.p
         self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
@@ -113,7 +140,9 @@ class PurificationTank:
             ledger.enter("nickel powder", new)
             self.solids[_METAL] += new
         if brought > 0.0:
-            heat += (ledger.dosed.get("naoh", 0.0) - naoh) * 10.0 * p.heat_naoh + (ledger.dosed.get("acid", 0.0) - acid) * 18.0 * p.heat_acid
+            heat += (ledger.dosed.get("naoh", 0.0) - naoh) * 10.0 * p.heat_naoh + (
+                ledger.dosed.get("acid", 0.0) - acid
+            ) * 18.0 * p.heat_acid
             self.temperature += (AMBIENT - self.temperature) * (brought / (before + brought) if before > 1.0 else 1.0)
         self.hydrogen = 0.0
         volume = litres(self.liquor)
@@ -163,7 +192,9 @@ class PurificationTank:
             n[H2O2] = peroxide * math.exp(-p.peroxide_loss * math.exp(57.0 / 8.314e-3 * (1.0 / 333.15 - 1.0 / kelvin)) * dt)
         fe2, fe3 = float(n[FE2]) + 1e-6 * volume, float(n[FE3]) + 1e-6 * volume
         mixed = 120.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.005 * volume)
-        self.orp = approach(self.orp, 480.0 + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - (250.0 if powder > 0.002 * volume else 0.0), dt, 10.0)
+        self.orp = approach(
+            self.orp, 480.0 + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - (250.0 if powder > 0.002 * volume else 0.0), dt, 10.0
+        )
 
     def _precipitate(self, volume: float, dt: float) -> None:
         """Solve pH together with the hydroxides; then cryolite and silica."""
@@ -177,7 +208,8 @@ class PurificationTank:
         attack = 1.0 + 10.0**-self.acid.ph / p.aged_acid
         left = self.acid.solve(
             self.temperature, float(STRONG.dot(n)) * inverse, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse,
-            x[LI] * inverse, x[F] * inverse, metals, solids, 1.0 - math.exp(-dt * stirred / p.divalent), 1.0 - math.exp(-dt * stirred / p.hydroxide),
+            x[LI] * inverse, x[F] * inverse, metals, solids, 1.0 - math.exp(-dt * stirred / p.divalent),
+            1.0 - math.exp(-dt * stirred / p.hydroxide),
             1.0 - math.exp(-dt * stirred * attack / p.aged), p.surface * (y[AL] + y[FE3]) * inverse,
         )  # fmt: skip
         water = trivalent = 0.0
@@ -202,7 +234,11 @@ class PurificationTank:
                 n[place] -= part * f
                 row[place] += part * f
         elif self.acid.cryolite < 0.0 and row[F] > 0.0:
-            f = min(float(row[F]), 2.0 * float(row[NA]), 6.0 * float(row[AL])) * (1.0 - 10.0 ** max(self.acid.cryolite / 6.0, -6.0)) * (1.0 - math.exp(-dt * attack / p.aged_fluoride))
+            f = (
+                min(float(row[F]), 2.0 * float(row[NA]), 6.0 * float(row[AL]))
+                * (1.0 - 10.0 ** max(self.acid.cryolite / 6.0, -6.0))
+                * (1.0 - math.exp(-dt * attack / p.aged_fluoride))
+            )
             for place, part in ((F, 1.0), (AL, 1.0 / 6.0), (NA, 0.5)):
                 part = min(part * f, float(row[place]))
                 n[place] += part
@@ -267,8 +303,7 @@ class PurificationTank:
                 self.solid_mass = float((self.solids * _MASS).sum())
             elif sp["press_discharge"] > 0.5:
                 liquor, solids = press.drop()
-                self.dropped, self.dropped_liquor = solids.sum(axis=0), liquor
-                ledger.leave("purification_cake", self.dropped + liquor)
+                ledger.leave("purification_cake", solids.sum(axis=0) + liquor)
 
     def _clear(self, liquor: FloatArray) -> None:
         before, added = litres(self.clear), litres(liquor)
@@ -290,7 +325,8 @@ class PurificationTank:
         flow, salt = self.lines.flow, self.salts.flow
         wet = liquid > 20.0
         return (
-            self.temperature, self.acid.ph if wet else 7.0, self.orp if wet else 200.0, (liquid + self.solid_mass / self.p.density) * 1e-3, self.stirrer,
+            self.temperature, self.acid.ph if wet else 7.0, self.orp if wet else 200.0, (liquid + self.solid_mass / self.p.density) * 1e-3,
+            self.stirrer,
             flow["naoh_flow"], flow["acid_flow"], flow["peroxide_flow"], flow["water_flow"], self.powder, self.jacket.temperature,
             self.press.pressure, self.press.flow, self.press.wet, litres(self.clear) * 1e-3,
             salt["niso4_flow"], salt["coso4_flow"], salt["mnso4_flow"], 100.0 * self.hydrogen / self.p.offgas / 0.04,

@@ -36,7 +36,18 @@ class ShredderParameters:
 class Shredder:
     """Cells in, black mass out. `step` returns the fines [kg]."""
 
-    measures = ("oxygen", "temperature", "hydrogen", "hydrogen_fluoride", "motor_current", "torque", "rotor_speed", "feed_rate", "nitrogen_flow", "scrap_weight")
+    measures = (
+        "oxygen",
+        "temperature",
+        "hydrogen",
+        "hydrogen_fluoride",
+        "motor_current",
+        "torque",
+        "rotor_speed",
+        "feed_rate",
+        "nitrogen_flow",
+        "scrap_weight",
+    )
     sets = ("feed_rate_sp", "rotor_speed_sp", "nitrogen_flow_sp")
 
     def __init__(self, scrap: float, parameters: ShredderParameters | None = None) -> None:
@@ -90,7 +101,18 @@ class Shredder:
     def measure(self) -> tuple[float, ...]:
         """Return the true values in the order of `measures`."""
         current = self.torque * 0.92 + (8.0 if self.speed > 0.5 else 0.0)
-        return (self.oxygen, self.temperature, self.hydrogen, self.fluoride, current, self.torque, self.speed, self.feed, self.nitrogen, self.scrap)
+        return (
+            self.oxygen,
+            self.temperature,
+            self.hydrogen,
+            self.fluoride,
+            current,
+            self.torque,
+            self.speed,
+            self.feed,
+            self.nitrogen,
+            self.scrap,
+        )
 
 
 class Hopper:

@@ -24,7 +24,7 @@ def approach(value: float, target: float, dt: float, lag: float) -> float:
 
 @dataclass
 class Ledger:
-    """Everything that crossed the plant's boundary: litres of reagents, inventories of solids in, and what left by each outlet [mol; kg of water]."""
+    """Everything that crossed the plant's boundary: litres of reagents, solids in, and what left by each outlet [mol; kg of water]."""
 
     dosed: dict[str, float] = field(default_factory=dict)  # [L] of each reagent
     into: dict[str, FloatArray] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Jacket:
     temperature: float = AMBIENT  # of the jacket [degC]
 
     def heat(self, vessel: float, valve: float, dt: float, capacity: float) -> float:
-        """Return the new vessel temperature [degC] after `dt` with the valve at -100..100 %; exact for a constant jacket, so always stable."""
+        """Return the new vessel temperature [degC] after `dt` with the valve at -100..100 %; exact for a constant jacket."""
         share = 0.01 * valve
         target = vessel + share * (self.steam - vessel) if share >= 0.0 else vessel - share * (self.coolant - vessel)
         self.temperature += (target - self.temperature) * (1.0 - math.exp(-dt / self.lag))
@@ -143,6 +143,7 @@ class Press:
         self.pressure = 0.0  # [bar]
         self.flow = 0.0  # filtrate [L/min]
         self.wash_flow = 0.0
+        self.last: tuple[FloatArray, FloatArray, float] = (self.liquor, self.solids, 0.0)  # liquor, solids, dry [kg] of the last cake
 
     @property
     def wet(self) -> float:
@@ -191,7 +192,8 @@ class Press:
         return out
 
     def drop(self) -> tuple[FloatArray, FloatArray]:
-        """Empty the press; return its liquor and its solids."""
+        """Empty the press; return its liquor and its solids. The laboratory can still sample what was dropped."""
         out = self.liquor, self.solids
+        self.last = (*out, self.dry)
         self.liquor, self.solids, self.dry = np.zeros(NC), np.zeros(self.mass.shape), 0.0
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -133,7 +132,18 @@ class Batch:
             self.heat(PURIFY, 60.0)
             ph = self.get(PURIFY, "ph")
             # acid is counted in decades: what is far from the target on the scale of pH is little base near neutral
-            self.put(PURIFY, naoh_flow_sp=8.0 if ph < 1.6 else 3.0 if ph < 4.2 else 1.2 if ph < 4.9 else 2.0 if target > 6.0 else min(max(0.6 * (target - ph), 0.05), 1.0))
+            self.put(
+                PURIFY,
+                naoh_flow_sp=8.0
+                if ph < 1.6
+                else 3.0
+                if ph < 4.2
+                else 1.2
+                if ph < 4.9
+                else 2.0
+                if target > 6.0
+                else min(max(0.6 * (target - ph), 0.05), 1.0),
+            )
 
         self.until(lambda: self.get(PURIFY, "ph") > target - 0.03, base, hours=4.0)
         self.put(PURIFY, naoh_flow_sp=0.0)
@@ -261,7 +271,11 @@ class Batch:
 
     def dry(self) -> None:
         self.put(FILTER, pressure_sp=-0.5)
-        self.until(lambda: self.get(FILTER, "moisture") < 0.5, lambda: self.put(FILTER, heater=10.0 * (118.0 - self.get(FILTER, "temperature"))), hours=14.0)
+        self.until(
+            lambda: self.get(FILTER, "moisture") < 0.5,
+            lambda: self.put(FILTER, heater=10.0 * (118.0 - self.get(FILTER, "temperature"))),
+            hours=14.0,
+        )
         self.put(FILTER, heater=0.0, pressure_sp=0.0)
         self.put(FILTER, discharge=1.0, drain=0.0)
         self.until(lambda: self.get(FILTER, "vessel_weight") < 5.0)
@@ -311,7 +325,22 @@ def test_purity_is_what_the_laboratory_finds(nominal: Batch) -> None:
     answer = dict(zip(PROFILES["icp_analyser"].names, plant.read("icp_analyser").tolist(), strict=True))
     assert answer["sample_done"] == 7
     assert answer["sample_source"] == 5
-    factors = {"s": 2.996, "na": 1, "k": 1, "li": 1, "cl": 1, "f": 1, "mg": 2.40, "ca": 1.85, "al": 2.89, "fe": 1.91, "cu": 1.535, "zn": 1.52, "si": 2.14, "c": 1}
+    factors = {
+        "s": 2.996,
+        "na": 1,
+        "k": 1,
+        "li": 1,
+        "cl": 1,
+        "f": 1,
+        "mg": 2.40,
+        "ca": 1.85,
+        "al": 2.89,
+        "fe": 1.91,
+        "cu": 1.535,
+        "zn": 1.52,
+        "si": 2.14,
+        "c": 1,
+    }
     found = 100.0 - sum(factor * answer[name] for name, factor in factors.items()) * 1e-4
     assert found == pytest.approx(plant.truth()["purity"], abs=0.05)
     hydroxides = sum(answer[name.lower()] * 1e-4 * (mass + 34.015) / mass for name, mass in MASS.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from drivers.device import load_profile, profile_folder
 from drivers.tags import FloatArray
 from simulators.chemistry import Acid, Alkaline
-from simulators.components import MN, NI, S, WATER, litres, vector
+from simulators.components import MN, NI, WATER, S, litres, vector
 from simulators.feed import CHEMISTRIES, FEEDS, draw
 from simulators.plant import Plant
 from simulators.vessels import Ledger, Press, PressParameters
@@ -37,7 +38,8 @@ def value(subject: Plant, device: str, signal: str) -> float:
 def inventories(subject: Plant) -> list[FloatArray]:
     leach, purify, reactor, dryer = subject.leach, subject.purification, subject.reactor, subject.filter
     return [
-        leach.liquor, leach.solids, leach.press.liquor, leach.press.solids, purify.liquor, purify.solids, purify.press.liquor, purify.press.solids,
+        leach.liquor, leach.solids, leach.press.liquor, leach.press.solids, purify.liquor, purify.solids, purify.press.liquor,
+        purify.press.solids,
         purify.clear, reactor.liquor, reactor.solids, dryer.free, dryer.pore, dryer.solids,
     ]  # fmt: skip
 
@@ -63,12 +65,13 @@ def primed(step: float) -> Plant:
     return subject
 
 
+Move = tuple[tuple[str, str, tuple[float, float]], float, float]  # signal, share of its range, time to the next [s]
 MOVES = st.lists(st.tuples(st.sampled_from(WRITABLE), st.floats(0.0, 1.0), st.sampled_from([5.0, 40.0, 300.0])), min_size=5, max_size=40)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(moves=MOVES, step=st.sampled_from([1.0, 5.0]))
-def test_any_inputs_leave_amounts_finite_and_closed(moves: list[tuple[tuple[str, str, tuple[float, float]], float, float]], step: float) -> None:
+def test_any_inputs_leave_amounts_finite_and_closed(moves: list[Move], step: float) -> None:
     subject = primed(step)
     for (device, signal, (low, high)), share, seconds in moves:
         subject.write(device, signal, low + share * (high - low))
@@ -92,13 +95,13 @@ def test_any_inputs_leave_amounts_finite_and_closed(moves: list[tuple[tuple[str,
 def test_ph_rises_with_base_in_the_sour_solver(ni: float, al: float, so4: float, f: float, t: float, base: list[float]) -> None:
     def ph(strong: float) -> float:
         solver = Acid(ionic=1.0)
-        for _ in range(1):
-            solver.solve(t, strong - 2.0 * so4, 0.0, so4, max(strong, 0.0), 0.0, f, [ni, 0.1, 0.1, 0.01, al, 0.01], [0.0] * 6, 1.0, 1.0, 1.0, 0.01)
+        metals = [ni, 0.1, 0.1, 0.01, al, 0.01]
+        solver.solve(t, strong - 2.0 * so4, 0.0, so4, max(strong, 0.0), 0.0, f, metals, [0.0] * 6, 1.0, 1.0, 1.0, 0.01)
         return solver.ph
 
     found = [ph(strong) for strong in sorted(base)]
     assert all(math.isfinite(one) for one in found)
-    assert all(later >= earlier - 1e-4 for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later >= earlier - 1e-4 for earlier, later in itertools.pairwise(found))
 
 
 @given(ammonia=st.floats(0.0, 2.0), t=st.floats(10.0, 90.0), base=st.lists(st.floats(-1.0, 3.0), min_size=2, max_size=6, unique=True))
@@ -111,7 +114,7 @@ def test_ph_rises_with_base_in_the_alkaline_solver(ammonia: float, t: float, bas
         return solver.ph
 
     found = [ph(strong) for strong in sorted(base)]
-    assert all(later >= earlier - 1e-2 for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later >= earlier - 1e-2 for earlier, later in itertools.pairwise(found))
 
 
 def test_dissolved_nickel_follows_temperature() -> None:
@@ -170,14 +173,14 @@ def test_the_shredder_stops_its_own_feed_in_air() -> None:
     subject.write("shredder", "rotor_speed_sp", 30.0)
     subject.write("shredder", "feed_rate_sp", 900.0)
     subject.advance(300.0)
-    assert value(subject, "shredder", "feed_rate") == 0.0
+    assert value(subject, "shredder", "feed_rate") == pytest.approx(0.0, abs=1e-6)
     subject.write("shredder", "nitrogen_flow_sp", 60.0)
     subject.advance(1800.0)
     assert value(subject, "shredder", "oxygen") < 2.0
     assert value(subject, "shredder", "feed_rate") > 850.0
     subject.write("shredder", "rotor_speed_sp", 0.0)
     subject.advance(60.0)
-    assert value(subject, "shredder", "feed_rate") == 0.0
+    assert value(subject, "shredder", "feed_rate") == pytest.approx(0.0, abs=1e-6)
 
 
 def test_an_assay_takes_45_to_60_minutes() -> None:
