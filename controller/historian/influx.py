@@ -36,6 +36,7 @@ __all__ = ["ForwarderState", "InfluxError", "InfluxForwarder", "InfluxSettings",
 log = logging.getLogger("blackmass.influx")
 
 _LEAST, _MOST = 5_000, 20_000  # lines in a request
+_MEASURE = 1.0  # [s] how often the backlog is counted while it is sent
 _QUARANTINE = 10_000_000  # [bytes] that the file of refused lines may have; more are counted only
 
 
@@ -190,6 +191,7 @@ class InfluxForwarder:
         self._cursor = _load(folder / "influx.json").get(settings.target, Cursor())
         self._before: Chunk | None = None  # ends with the cursor's frame
         self._encoder: LineEncoder | None = None
+        self._measured = float("-inf")  # [s] monotonic, when `state` was last brought up to date
         self._stopping = threading.Event()
         self._random = random.Random()
         self._thread = threading.Thread(target=self._run, name="influx", daemon=True)
@@ -255,6 +257,7 @@ class InfluxForwarder:
             backlog, lag = self._reader.behind(self._cursor)
         except HistorianError:
             backlog, lag = self.state.backlog, self.state.lag
+        self._measured = time.monotonic()
         self.state = replace(self.state, backlog=backlog, lag=lag, **changes)
 
     # from the cursor on -------------------------------------------------------------------------------------------------
@@ -270,6 +273,8 @@ class InfluxForwarder:
                     self._send(db, request)
                 self._cursor = request.end
                 _save(self._folder / "influx.json", self.settings.target, self._cursor)
+                if time.monotonic() - self._measured > _MEASURE:  # catching up takes long; it must be seen to go on
+                    self._measure()
                 if self._stopping.is_set():
                     break
         return self._cursor != cursor

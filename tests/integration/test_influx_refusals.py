@@ -97,6 +97,7 @@ def test_refused_requests_are_repeated_until_they_are_taken(
     caplog.set_level(logging.DEBUG)
     server.answers = [(503, {}, "compacting"), (500, {}, ""), (429, {}, "slow down"), (302, {"Location": "http://127.0.0.1:9/"}, "")]
     with forwarder(server, reader) as running:
+        until(lambda: running.state.backlog == 500)
         until(lambda: running.state.backlog == 0 and running.state.sent == 20_000)
     assert running.state.errors == 4
     assert running.state.why == ""
