@@ -1,7 +1,8 @@
 """Aqueous equilibria: pH by electroneutrality, with hydroxides that precipitate while it is solved.
 
 log K and heats from the table of the design basis (ammines: van Bommel and Dahn 2009); what it does not give, and how far that was
-checked, is listed in docs/explanation/physics.md. Davies activity coefficients, ionic strength capped at 4. Concentrations in mol/L of liquor.
+checked, is listed in docs/explanation/physics.md. Davies activity coefficients, ionic strength capped at 4.
+Concentrations in mol/L of liquor.
 """
 
 from __future__ import annotations
