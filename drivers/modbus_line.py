@@ -112,8 +112,10 @@ class Line:
         if self._silent_until > loop.time():
             await asyncio.sleep(self._silent_until - loop.time())
         client = self._new_client(max(deadline - loop.time(), 0.05))
+        cancellation = _Cancellation()
         try:
             connected = await client.connect()
+            cancellation.check()
             if connected and self.path is not None:
                 await asyncio.sleep(0)  # a serial transport starts to listen in the loop's next turn
         except BaseException:
@@ -203,8 +205,10 @@ class Line:
             raise LinkDown("connect", f"no connection to {self.where}", sent=False)
         client.ctx.comm_params.timeout_connect = max(within, 0.01)
         self._pending = True
+        cancellation = _Cancellation()
         try:
             reply: ModbusPDU = await client.execute(False, request)
+            cancellation.check()
         except asyncio.CancelledError:
             self._break()
             raise
@@ -225,6 +229,22 @@ class Line:
         if reply.isError():
             raise DeviceSaidNo(reply.exception_code)
         return reply
+
+
+class _Cancellation:
+    """Whether the task was asked to end while it waited: ``asyncio.wait_for`` of Python 3.11 loses that when a reply comes with it."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = self._asked()
+
+    def _asked(self) -> int:
+        return self._task.cancelling() if self._task is not None else 0
+
+    def check(self) -> None:
+        """Raise the `CancelledError` that was lost."""
+        if self._asked() > self._before:
+            raise asyncio.CancelledError
 
 
 _lines: dict[tuple[asyncio.AbstractEventLoop, Path], Line] = {}

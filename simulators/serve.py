@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import math
@@ -266,6 +267,8 @@ async def _serve(servers: Servers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     await servers.__aenter__()
+    gc.freeze()  # address spaces and modules stay for good: nothing to look for among them
+    gc.enable()
     try:
         _say({"ready": True, "endpoints": {name: str(address) for name, address in servers.endpoints.items()}})
         commands = _Commands(stop)
@@ -297,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--feed", default="nmc622", help="what is fed to the shredder")
     parser.add_argument("--data", type=Path, default=Path(), help="folder for relative serial ports")
     options = parser.parse_args(arguments)
+    gc.disable()  # until all is served: it takes half of the time that large address spaces need
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     epoch = time.monotonic_ns() if options.epoch is None else options.epoch
     start = time.time_ns() if options.start is None else options.start

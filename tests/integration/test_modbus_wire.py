@@ -239,6 +239,34 @@ def test_nothing_is_left_behind(address: str, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_poller_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    """Whatever the moment: a reply that comes together with the request to end does not hide it."""
+
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        async with Servers(devices, plant) as servers, open_driver(at(devices[0], servers), data=tmp_path) as driver:
+
+            over = asyncio.Event()
+
+            async def poll() -> None:
+                while not over.is_set():
+                    await driver.read()
+
+            for turns in range(60):
+                await until(lambda: good(driver))
+                poller = asyncio.create_task(poll())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                poller.cancel()
+                done, _ = await asyncio.wait({poller}, timeout=1.0)
+                if not done:
+                    over.set()
+                assert done, f"it polls on when asked to end in turn {turns}"
+                assert poller.cancelled()
+
+    asyncio.run(main())
+
+
 def test_a_device_that_was_never_there(tmp_path: Path) -> None:
     async def main() -> None:
         for address in ("modbus-tcp://127.0.0.1:1?unit=1", "modbus-rtu:no/such/line?unit=1"):
