@@ -381,3 +381,7 @@ def doctor(cell: str | None, device: tuple[str, ...], data: Path | None) -> None
         table.add_row("ok" if finding.good else "[bold red]NOT OK[/]", finding.what, finding.says)
     Console().print(table, highlight=False)
     sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +39,8 @@ log = logging.getLogger("blackmass.service")
 _CHECKPOINT = 5.0  # [s] a batch without events is still written this often
 _STOP_WITHIN = 3.0  # [s] for the devices to take their safe values at the end
 _FIRST_CONTACT = 3.0  # [s] for the devices to be read once before the first scan
+_RETRY = 1.0  # [s] between two tries to write the journal
+_KEPT = 10_000  # events that wait for a journal that cannot be written
 _WAITING = 64  # commands that may wait for one scan
 
 
@@ -123,8 +125,8 @@ class Service:
         await asyncio.to_thread(self._write_journal, self._take_events(), self._state())
 
     async def _make_safe(self, exchange: Exchange) -> None:
-        self._events += await exchange.read()
-        self._events += await exchange.write(self.plan.safe, self.cell.seq)
+        self._happen(await exchange.read())
+        self._happen(await exchange.write(self.plan.safe, self.cell.seq))
 
     # devices ------------------------------------------------------------------------------------------------------------
 
@@ -133,9 +135,9 @@ class Service:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            self._events += await exchange.read()
+            self._happen(await exchange.read())
             if self.frame is not None:
-                self._events += await exchange.write(self._outputs, self.cell.seq)
+                self._happen(await exchange.write(self._outputs, self.cell.seq))
             due = max(due + exchange.rows.poll, loop.time())
             await asyncio.sleep(due - loop.time())
 
@@ -155,10 +157,8 @@ class Service:
             commands = [self._commands.get_nowait() for _ in range(self._commands.qsize())]
             scan = self.cell.scan(self.clock.plant(), self.image.snapshot(self.clock.monotonic()), commands, wall=self.clock.wall())
             self._outputs = scan.outputs
-            self._events += scan.events
+            self._happen(scan.events)
             self.bus.put(scan.frame)
-            if self._events:
-                self._happened.set()
             if self._journal_why and self.cell.procedure is not None:
                 self.cell.procedure.hold(self._journal_why)
             self._set("SERVICE.SCAN_MS", (loop.time() - started) * 1e3)
@@ -185,6 +185,12 @@ class Service:
     def _state(self) -> BatchState | None:
         return self.cell.procedure.state if self.cell.procedure is not None else None
 
+    def _happen(self, events: Sequence[Event]) -> None:
+        """Queue events for the journal. Never ``self._events += await ...``: that would put back a list taken in the meantime."""
+        if events:
+            self._events.extend(events)
+            self._happened.set()
+
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
@@ -199,18 +205,22 @@ class Service:
             state = self._state()
             if self._events or state is not None:
                 copy = BatchState.from_json(state.to_json()) if state is not None else None
-                await asyncio.to_thread(self._write_journal, self._take_events(), copy)
+                events = self._take_events()
+                if not await asyncio.to_thread(self._write_journal, events, copy):
+                    self._events[:0] = events  # kept for the next try
+                    del self._events[_KEPT:]  # a full disk must not fill the memory too
+                    await asyncio.sleep(_RETRY)
 
-    def _write_journal(self, events: list[Event], state: BatchState | None) -> None:
+    def _write_journal(self, events: list[Event], state: BatchState | None) -> bool:
         try:
             self.journal.append(state.id if state else "", self.clock.plant(), self.clock.wall(), events, state=state)
         except JournalError as error:
-            self._events = [*events, *self._events][-10_000:]  # kept for the next try; a full disk must not fill the memory too
             if not self._journal_why:
                 log.error("%s", error)
             self._journal_why = str(error)
-        else:
-            self._journal_why = ""
+            return False
+        self._journal_why = ""
+        return True
 
     # the link to the face -----------------------------------------------------------------------------------------------
 
