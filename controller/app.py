@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -71,11 +72,13 @@ async def run_cell(request: Request, console: Console) -> int:
         loop.add_signal_handler(number, stop.set)
     last: Frame | None = None
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(Service(request.cell, request.data, request.clock, period=request.period))
         reader = HistorianReader(request.data)
-        url = await stack.enter_async_context(_page(service, reader, request))
-        if request.influx is not None:
+        if request.influx is not None:  # entered first, left last: the bus has drained when it sends the rest
             stack.enter_context(InfluxForwarder(reader, request.influx, request.data))
+        service = await stack.enter_async_context(Service(request.cell, request.data, request.clock, period=request.period))
+        url = await stack.enter_async_context(_page(service, reader, request))
+        gc.collect()
+        gc.freeze()  # a full collection over the imports alone takes 50 ms
         console.print(f"Page: [bold]{url}[/]   data: {request.data}   stop with Ctrl-C", highlight=False)
         stack.enter_context(contextlib.suppress(asyncio.CancelledError))
         face = asyncio.create_task(_follow(service, request, console, stop), name="terminal")
@@ -156,7 +159,8 @@ def _conclude(request: Request, console: Console, last: Frame | None, why: str) 
     if last.state not in FINAL:
         running = ", ".join(step.path for step in last.batch.steps if step.state in ("running", "held"))
         console.print(
-            f"Stopped in mid-batch ({last.state}, in {running}); devices have their safe values. The batch is kept: a service on {request.data} finds it in HELD.",
+            f"Stopped in mid-batch ({last.state}, in {running}); devices have their safe values. "
+            f"The batch is kept: a service on {request.data} finds it in HELD.",
             highlight=False,
         )
     console.print(f"Report: {path}   journal and telemetry: {request.data}", highlight=False)

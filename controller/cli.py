@@ -32,7 +32,7 @@ from drivers.source import BadInput
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEMO_SPEED = 360.0  # see docs/explanation/decisions/0004-time-in-the-demo.md
+DEMO_SPEED = 540.0  # see docs/explanation/decisions/0004-time-in-the-demo.md
 BAD_INPUT, NOT_POSSIBLE = 2, 3  # exit statuses
 
 
@@ -97,17 +97,15 @@ def _influx(url: str | None, cell: LoadedCell) -> Any:
         raise ValueError("InfluxDB needs a token: set BLACKMASS_INFLUX_TOKEN, or token_file under [influx] in the cell file")
     org = os.environ.get("BLACKMASS_INFLUX_ORG", config.org if config else "blackmass")
     bucket = os.environ.get("BLACKMASS_INFLUX_BUCKET", config.bucket if config else "blackmass")
-    return InfluxSettings(url=url or (config.url if config else ""), org=org, bucket=bucket, token=token or None, token_file=token_file)
+    classes = {name: unit.unit_class for name, unit in cell.plan.units.items()}
+    address = url or (config.url if config else "")
+    return InfluxSettings(address, org, bucket, token or None, token_file, cell=cell.plan.id, classes=classes)
 
 
 data_option = click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Data directory (journal, telemetry, reports).")
 port_option = click.option("--port", type=click.IntRange(0, 65535), help="Port of the page on 127.0.0.1; 0 takes a free one.")
-influx_option = click.option(
-    "--influx", metavar="URL", help="Stream telemetry to this InfluxDB 2; the token is read from BLACKMASS_INFLUX_TOKEN."
-)
-device_option = click.option(
-    "--device", multiple=True, metavar="NAME=ADDRESS", help="Address of a device instead of the one in the cell file."
-)
+influx_option = click.option("--influx", metavar="URL", help="Stream telemetry to this InfluxDB 2; the token is read from BLACKMASS_INFLUX_TOKEN.")
+device_option = click.option("--device", multiple=True, metavar="NAME=ADDRESS", help="Address of a device instead of the one in the cell file.")
 param_option = click.option("--param", multiple=True, metavar="NAME=VALUE", help="Formula parameter, with its eu: batch_size='450 kg'.")
 
 
@@ -121,9 +119,7 @@ param_option = click.option("--param", multiple=True, metavar="NAME=VALUE", help
 @influx_option
 @data_option
 @_explained
-def demo(
-    recipe: str, param: tuple[str, ...], speed: float, feed: str, seed: int, port: int | None, influx: str | None, data: Path | None
-) -> None:
+def demo(recipe: str, param: tuple[str, ...], speed: float, feed: str, seed: int, port: int | None, influx: str | None, data: Path | None) -> None:
     """Run a whole batch on the simulated cell: seven devices over OPC UA, Modbus TCP and Modbus RTU."""
     from controller.app import Request, quiet_console, run_cell
 
@@ -136,9 +132,7 @@ def demo(
     forward = _influx(influx, cell)
     clock = LiveClock.now(speed)
     free = {name: str(replace(row.device.address, port=0)) for name, row in cell.plan.devices.items() if row.device.address.port}
-    console.print(
-        f"Starting the simulated cell {cell.plan.id} ({len(cell.plan.devices)} devices) at {speed:g} x plant time ...", highlight=False
-    )
+    console.print(f"Starting the simulated cell {cell.plan.id} ({len(cell.plan.devices)} devices) at {speed:g} x plant time ...", highlight=False)
     with simulated_cell(cell, data, clock, seed=seed, feed=feed, addresses=free) as simulator:
         for name, address in simulator.endpoints.items():
             console.print(f"  {name:14} {address}", highlight=False)
@@ -259,9 +253,7 @@ def _find(data: Path | None, batch: str | None = None) -> Path:
     for path in found:
         if batch is None or any(state.id == batch for state in JournalReader(path).batches()):
             return path.parent
-    raise JournalError(
-        f"no journal{f' with batch {batch}' if batch else ''} below {data_home()}; give the data directory of the service with --data"
-    )
+    raise JournalError(f"no journal{f' with batch {batch}' if batch else ''} below {data_home()}; give the data directory of the service with --data")
 
 
 @main.command()
@@ -311,9 +303,7 @@ def report(batch: str, cell: str, to: Path | None, data: Path | None) -> None:
 
 @main.command()
 @click.argument("batch")
-@click.option(
-    "--to", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder that does not exist yet, or is empty."
-)
+@click.option("--to", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder that does not exist yet, or is empty.")
 @data_option
 @_explained
 def export(batch: str, to: Path, data: Path | None) -> None:
@@ -331,6 +321,22 @@ def export(batch: str, to: Path, data: Path | None) -> None:
     stop = state.ended if state.ended is not None else max((entry.plant for entry in entries), default=state.started)
     export_batch(HistorianReader(folder), rows, text, to, state.started, stop)
     click.echo(f"{batch} is in {to}: {', '.join(sorted(path.name for path in to.iterdir()))}")
+
+
+@main.command("influx-setup")
+@click.argument("cell", default="demo")
+@click.option("--retention", type=click.FloatRange(0), default=0.0, show_default=True, help="Days that the bucket keeps; 0 keeps all.")
+@influx_option
+@_explained
+def influx_setup(cell: str, retention: float, influx: str | None) -> None:
+    """Create the bucket that CELL is streamed to, if it is missing."""
+    from controller.historian.influx import setup
+
+    settings = _influx(influx, load_cell(cell_path(cell)))
+    if settings is None:
+        raise ValueError(f"cell {cell} has no [influx] table; give the URL with --influx")
+    made = setup(settings, retention=retention * 86400.0)
+    click.echo(f"bucket {settings.bucket} at {settings.url}: {'created' if made else 'is there already'}")
 
 
 @main.command()

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from recipes.classes import UnitClass, load_classes
 
 from controller.core.frame import Point
 from controller.core.plan import (
@@ -29,6 +28,7 @@ from drivers.device import Address, AddressError, Device, Profile, find_profile
 from drivers.image import Freshness
 from drivers.source import BadInput, Document, KeyPath, Problem, read_toml, validate
 from drivers.tags import Tag, TagTable
+from recipes.classes import UnitClass, load_classes
 
 __all__ = ["InfluxConfig", "LoadedCell", "WebConfig", "cell_path", "class_file", "load_cell"]
 
@@ -66,7 +66,7 @@ class _TagBinding(_Part):
     signal: str
     description: str = ""
     range: tuple[float, float] | None = None
-    rest: float | None = None
+    rest: float | Literal["last"] | None = None
 
 
 class _DeviceEntry(_Part):
@@ -267,9 +267,7 @@ class _Compiler:
         self.bound: dict[str, tuple[str, str, _TagBinding]] = {}  # tag: device, signal, binding
         ends: dict[str, str] = {}
         for unknown in set(self.addresses) - set(self.file.devices):
-            self.say(
-                ("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}"
-            )
+            self.say(("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}")
         for name, entry in self.file.devices.items():
             at = ("devices", name)
             try:
@@ -304,8 +302,9 @@ class _Compiler:
             return
         if binding.range is not None and not signal.range[0] <= binding.range[0] < binding.range[1] <= signal.range[1]:
             self.say(at, f"range {list(binding.range)} is not inside that of the device, {list(signal.range)} {signal.eu}")
-        if binding.rest is not None and not (signal.access == "write" and signal.range[0] <= binding.rest <= signal.range[1]):
-            self.say(at, f"rest {binding.rest:g}: expected a value of a writable signal in {list(signal.range)} {signal.eu}")
+        inside = binding.rest in (None, "last") or signal.range[0] <= float(binding.rest or 0.0) <= signal.range[1]
+        if binding.rest is not None and not (signal.access == "write" and inside):
+            self.say(at, f"rest {binding.rest}: expected a value of a writable signal in {list(signal.range)} {signal.eu}")
         self.bound[tag] = (device, binding.signal, binding)
 
     def _tables(self) -> None:
@@ -319,8 +318,9 @@ class _Compiler:
             self.owner[tag] = device
             if signal.access == "write":
                 outputs.append(tags[-1])
-                rest.append(binding.rest if binding.rest is not None else (0.0 if low <= 0.0 <= high else signal.safe))
-                safe.append(signal.safe)
+                default = 0.0 if low <= 0.0 <= high else signal.safe
+                rest.append(np.nan if binding.rest == "last" else float(binding.rest if binding.rest is not None else default))
+                safe.append(np.nan if binding.rest == "last" else signal.safe)
         for name, device_ in self.devices.items():
             link += [
                 Tag(f"{name}.UP", "", 0, 1, f"Link to {name} ({device_.profile.description})"),
@@ -359,9 +359,7 @@ class _Compiler:
             entry = self.file.devices[name]
             poll = max(float(entry.poll if entry.poll is not None else self.file.cell.scan) / self.speed, FLOOR)
             names = {signal: tag for tag, (owner, signal, _) in self.bound.items() if owner == name}
-            places = np.array(
-                [self.image.place(names[signal]) if signal in names else -1 for signal in device.profile.names], dtype=np.intp
-            )
+            places = np.array([self.image.place(names[signal]) if signal in names else -1 for signal in device.profile.names], dtype=np.intp)
             mine = [tag for tag in self.outputs.names if self.owner[tag] == name]
             uncertain[places[places >= 0]] = max(3 * poll, 0.3)
             bad[places[places >= 0]] = max(10 * poll, 2.5)
@@ -553,9 +551,7 @@ class _Compiler:
     @staticmethod
     def _rows(rows: list[tuple[int, float, float, bool]]) -> Condition:
         place, sign, limit, strict = zip(*rows, strict=True) if rows else ((), (), (), ())
-        return Condition(
-            np.array(place, dtype=np.intp), np.array(sign, dtype=float), np.array(limit, dtype=float), np.array(strict, dtype=np.bool_)
-        )
+        return Condition(np.array(place, dtype=np.intp), np.array(sign, dtype=float), np.array(limit, dtype=float), np.array(strict, dtype=np.bool_))
 
     def _unit_of(self, tag: str) -> str:
         for name, unit in self.file.units.items():
@@ -581,9 +577,7 @@ class _Compiler:
                 output = self._output(tag, (*at, "effects", tag))
                 limits = self.outputs[output]
                 if not limits.low <= value <= limits.high:
-                    self.say(
-                        (*at, "effects", tag), f"{value:g} is outside the range of {tag}, {limits.low:g} to {limits.high:g} {limits.eu}"
-                    )
+                    self.say((*at, "effects", tag), f"{value:g} is outside the range of {tag}, {limits.low:g} to {limits.high:g} {limits.eu}")
                 affects[place, output], safe[place, output] = True, value
             units.append(self._unit_of(next(iter(row.effects))))
         return InterlockRows(
@@ -641,7 +635,9 @@ class _Compiler:
         for place, name in enumerate(loops.names):
             pv = self.inputs[loops.pv[place]]
             unit = owner.get(pv.name, "") or self._unit_of(pv.name)
-            points.append(Point(f"{name}.SP", pv.eu, float(loops.sp_low[place]), float(loops.sp_high[place]), f"Setpoint of {name}", "setpoint", unit))
+            points.append(
+                Point(f"{name}.SP", pv.eu, float(loops.sp_low[place]), float(loops.sp_high[place]), f"Setpoint of {name}", "setpoint", unit)
+            )
         for name in loops.names:
             points.append(Point(f"{name}.MODE", "", 0, 2, f"Mode of {name}: 0 MAN, 1 AUTO, 2 REMOTE", "mode"))
         return TagTable(points)

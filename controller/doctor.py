@@ -67,9 +67,7 @@ def _clock() -> Finding:
 def _disk(data: Path) -> list[Finding]:
     there = next(path for path in (data, *data.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    low = (
-        f"; free some, or choose another data directory with --data (at least {_LEAST_FREE / 2**30:.0f} GiB)" if free < _LEAST_FREE else ""
-    )
+    low = f"; free some, or choose another data directory with --data (at least {_LEAST_FREE / 2**30:.0f} GiB)" if free < _LEAST_FREE else ""
     writable = os.access(there, os.W_OK)
     return [
         Finding("disk", f"{free / 2**30:.1f} GiB free at {there}{low}", free >= _LEAST_FREE),
@@ -101,9 +99,7 @@ def _ptys() -> Finding:
         for end in pty.openpty():
             os.close(end)
     except OSError as error:
-        return Finding(
-            "pseudo-terminals", f"none: {error}; simulated Modbus RTU devices need one. Give them a TCP address with --device", good=False
-        )
+        return Finding("pseudo-terminals", f"none: {error}; simulated Modbus RTU devices need one. Give them a TCP address with --device", good=False)
     return Finding("pseudo-terminals", "there (for simulated Modbus RTU devices)")
 
 

@@ -41,7 +41,7 @@ class Screen:
         if self._cell["simulated"]:
             text.append(f" SIMULATED x{self._cell['speed']:g} ", style="reverse")
         text.append(f"  {self._cell['cell']}   plant clock {when}   scan {self._value(frame, 'SERVICE.SCAN_MS'):.1f} ms", style="bold")
-        down = [row["name"] for row in self._cell["devices"] if not self._value(frame, f"{row['name']}.UP") == 1.0]
+        down = [row["name"] for row in self._cell["devices"] if self._value(frame, f"{row['name']}.UP") != 1.0]
         text.append("   every device answers" if not down else f"   LOST: {', '.join(down)}", style="" if not down else "bold red")
         return text
 
@@ -59,9 +59,7 @@ class Screen:
         done = sum(step.state == "done" for step in batch.steps)
         left = "—" if batch.remaining is None else _hours(batch.remaining)
         purity = (
-            "—"
-            if not math.isfinite(batch.purity.value)
-            else f"{batch.purity.value:.2f} %" + ("" if batch.purity.quality is Quality.GOOD else " ?")
+            "—" if not math.isfinite(batch.purity.value) else f"{batch.purity.value:.2f} %" + ("" if batch.purity.quality is Quality.GOOD else " ?")
         )
         bar = "█" * round(30 * done / max(len(batch.steps), 1))
         text = Text(f"{batch.id}  {batch.recipe} v{batch.version}  ", style="bold")
@@ -131,9 +129,7 @@ def report_text(report: Report) -> RenderableType:
     figures.add_row("  by metals", f"{report.metals_purity:.2f} %", "cross-check")
     figures.add_row("Recovery", f"{report.balance.recovery:.1f} %", f"± {report.balance.uncertainty:.1f}, on assays and weights")
     figures.add_row("Dry product", f"{report.balance.product_mass:.1f} kg", f"{report.balance.product:.0f} mol Ni+Co+Mn")
-    figures.add_row(
-        "Plant time", _hours(report.duration) if math.isfinite(report.duration) else "—", f"{len(report.entries)} journal entries"
-    )
+    figures.add_row("Plant time", _hours(report.duration) if math.isfinite(report.duration) else "—", f"{len(report.entries)} journal entries")
     budget = Text("Budget: " + ", ".join(f"{line.name} {line.points:.3f}" for line in report.purity.budget[:8]) + " wt%")
     reagents = Text("Reagents: " + ", ".join(f"{name} {amount:.4g} {eu}" for name, amount, eu in report.reagents))
     parts: list[RenderableType] = [head, decision, figures, budget, reagents]

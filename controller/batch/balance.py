@@ -29,12 +29,10 @@ def balance(records: Mapping[str, float]) -> Balance:
     """Return the balance from the records of a batch.
 
     Recovery counts Ni+Co+Mn of the charged black mass that are in the dry product, less what was added as salts, nickel powder or seed
-    (process design basis, section 1.3). Records: ``hopper_full.mass`` and ``hopper_empty.mass`` [kg], ``feed.*`` and ``product.*`` [mg/kg], ``weighing.mass`` [kg],
-    ``adjust.added_*`` [mol], ``cement.amount`` and ``seed.amount`` [kg]. What is missing makes the figures NaN.
+    (process design basis, section 1.3). Records: ``hopper_full.mass`` and ``hopper_empty.mass`` [kg], ``feed.*`` and ``product.*``
+    [mg/kg], ``weighing.mass`` [kg], ``adjust.added_*`` [mol], ``cement.amount`` and ``seed.amount`` [kg]. What is missing makes the figures NaN.
     """
-    assay = {
-        name: {key.partition(".")[2]: value for key, value in records.items() if key.startswith(f"{name}.")} for name in ("feed", "product")
-    }
+    assay = {name: {key.partition(".")[2]: value for key, value in records.items() if key.startswith(f"{name}.")} for name in ("feed", "product")}
     charged = (records.get("hopper_full.mass", math.nan) - records.get("hopper_empty.mass", math.nan)) * metals(assay["feed"])
     salts = sum(records.get(f"adjust.added_{metal}", 0.0) for metal in ("ni", "co", "mn"))
     powder = records.get("cement.amount", 0.0) * 1e3 / MOLAR_MASS["ni"]

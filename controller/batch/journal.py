@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS entry (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS entry_batch ON entry (batch, seq);
 CREATE TABLE IF NOT EXISTS batch (
-    id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, recipe_text TEXT NOT NULL, recipe_file TEXT NOT NULL, cell TEXT NOT NULL, state TEXT NOT NULL, checkpoint TEXT NOT NULL
+    id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, recipe_text TEXT NOT NULL, recipe_file TEXT NOT NULL, cell TEXT NOT NULL,
+    state TEXT NOT NULL, checkpoint TEXT NOT NULL
 ) STRICT;
 """
 _FIRST = "0" * 64
@@ -99,9 +100,7 @@ class Journal:
                 self._head = _digest(self._head, row)
                 db.execute("INSERT INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*row, self._head))
             if state is not None:
-                db.execute(
-                    "UPDATE batch SET state = ?, checkpoint = ? WHERE id = ?", (str(state.state), json.dumps(state.to_json()), state.id)
-                )
+                db.execute("UPDATE batch SET state = ?, checkpoint = ? WHERE id = ?", (str(state.state), json.dumps(state.to_json()), state.id))
 
     def next_id(self, cell: str) -> tuple[str, int]:
         """Return the id and number of the next batch of a cell."""

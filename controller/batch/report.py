@@ -117,7 +117,9 @@ def build(journal: JournalReader, batch: str, eus: Mapping[str, str], *, simulat
     state, _, _ = journal.batch(batch)
     entries = tuple(journal.entries(batch))
     records = state.records
-    release: list[tuple[str, float, str, str, bool]] = next((record.progress["findings"] for record in state.steps.values() if "findings" in record.progress), [])
+    release: list[tuple[str, float, str, str, bool]] = next(
+        (record.progress["findings"] for record in state.steps.values() if "findings" in record.progress), []
+    )
     reagents = tuple(sorted(_reagents(state.counters, eus)))
     steps = tuple(
         StepRow(
@@ -133,15 +135,11 @@ def build(journal: JournalReader, batch: str, eus: Mapping[str, str], *, simulat
     metals_purity = records.get("release.purity_by_metals", math.nan)
     purity = estimate(records)
     if abs(metals_purity - purity.value) > 1.0:
-        notes.append(
-            f"P by impurities ({purity.value:.2f} %) and by metals ({metals_purity:.2f} %) differ by more than 1 point: check the assay"
-        )
+        notes.append(f"P by impurities ({purity.value:.2f} %) and by metals ({metals_purity:.2f} %) differ by more than 1 point: check the assay")
     cell = entries[0].batch.rpartition("-")[0] if entries else ""
     findings = tuple((name, value, unit, limit, passed) for name, value, unit, limit, passed in release)
     broken = journal.verify()
-    return Report(
-        state, cell, simulated, purity, metals_purity, whole, findings, reagents, steps, entries, tuple(trends), broken, tuple(notes)
-    )
+    return Report(state, cell, simulated, purity, metals_purity, whole, findings, reagents, steps, entries, tuple(trends), broken, tuple(notes))
 
 
 def _reagents(counters: Mapping[str, float], eus: Mapping[str, str]) -> list[tuple[str, float, str]]:
@@ -168,6 +166,4 @@ def html(report: Report) -> str:
     )
     environment.filters["moment"] = _moment
     environment.filters["figure"] = lambda value, digits=2: "—" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
-    return environment.get_template("report.html").render(
-        report=report, events=[entry for entry in report.entries if entry.event.kind in _STATES]
-    )
+    return environment.get_template("report.html").render(report=report, events=[entry for entry in report.entries if entry.event.kind in _STATES])

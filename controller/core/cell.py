@@ -29,6 +29,7 @@ from recipes.model import Recipe
 
 __all__ = ["Begin", "Cell", "Scan"]
 
+
 @dataclass(frozen=True, slots=True)
 class Begin:
     """A START that has been read, checked and journaled: the recipe, and the batch in the state in which it begins or goes on."""
@@ -65,7 +66,7 @@ class Cell:
         self.expected: Mapping[str, float] = {}
         self.bench = Bench(plan)
         self._last: float | None = None
-        self._outputs = plan.rest.copy()
+        self._outputs = np.where(np.isnan(plan.rest), plan.outputs.low, plan.rest)
         self._loops = loops.initial(plan.loops)
         n = len(plan.loops.names)
         self._manual_sp: FloatArray = np.full(n, np.nan)
@@ -164,14 +165,18 @@ class Cell:
         sp = np.where(remote, bench.setpoints(), np.where(state.mode == Mode.AUTO, self._manual_sp, np.nan))
         active = np.isfinite(sp) & (state.mode != Mode.MAN)
         self._loops = loops.advance(rows, state, values[rows.pv], values[rows.feed], sp, active, self._outputs[rows.out], dt)
-        asked = np.where(np.isnan(bench.asked), plan.rest, bench.asked)
+        # a counter has no rest value: it stays as the device shows it, or as it was last put out
+        shown = np.where(np.isnan(values[plan.readback]), self._outputs, values[plan.readback])
+        rest = np.where(np.isnan(plan.rest), shown, plan.rest)
+        asked = np.where(np.isnan(bench.asked), rest, bench.asked)
         if self.procedure is not None and self.procedure.state.state in (State.ABORTING, State.ABORTED):
-            asked = plan.safe.copy()
+            asked = np.where(np.isnan(plan.safe), shown, plan.safe)
             active = active & ~remote
         asked[rows.out[active]] = self._loops.out[active]
         manual = (state.mode == Mode.MAN) & np.isfinite(self._manual_out)
         asked[rows.out[manual]] = self._manual_out[manual]
-        return np.clip(np.where(np.isfinite(asked), asked, plan.safe), plan.outputs.low, plan.outputs.high)
+        known = np.where(np.isfinite(asked), asked, np.where(np.isfinite(plan.safe), plan.safe, plan.outputs.low))
+        return np.clip(known, plan.outputs.low, plan.outputs.high)
 
     def _tells(self, row: int, asked: FloatArray, values: FloatArray) -> bool:
         """Whether an interlock that changed something is news: a value that is only lost has its device's alarm, unless somebody asks."""

@@ -50,7 +50,7 @@ class Acknowledge(_Command):
 
 
 class Tune(_Command):
-    """Take a loop to MAN or AUTO, give it back to the recipe (REMOTE), or change its SP [eu of PV] or OUT [eu of output]; what is None stays as it is."""
+    """Take a loop to MAN or AUTO, give it back to the recipe (REMOTE), or change its SP or OUT [their eu]; what is None stays."""
 
     do: Literal["tune"] = "tune"
     loop: str

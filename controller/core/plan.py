@@ -139,8 +139,8 @@ class CellPlan:
     freshness: Freshness
     inputs: TagTable
     outputs: TagTable
-    rest: FloatArray  # (m,) what an output is while nobody asks for anything
-    safe: FloatArray  # (m,) what it is on abort
+    rest: FloatArray  # (m,) what an output is while nobody asks for anything; NaN: it stays as the device shows it
+    safe: FloatArray  # (m,) what it is on abort; NaN likewise
     readback: IndexArray  # (m,) into the image
     points: TagTable
     selectors: SelectorRows

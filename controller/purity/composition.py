@@ -1,6 +1,7 @@
 """Purity P and recovery from assays: the formula of the product's specification, and nothing else.
 
-P = 100 - (2.996 S + Na + K + Li + Cl + F + 2.40 Mg + 1.85 Ca + 2.89 Al + 1.91 Fe + 1.535 Cu + 1.52 Zn + 2.14 Si + C + acid insolubles), all in wt% of the dry product.
+P = 100 - (2.996 S + Na + K + Li + Cl + F + 2.40 Mg + 1.85 Ca + 2.89 Al + 1.91 Fe + 1.535 Cu + 1.52 Zn + 2.14 Si + C + acid insolubles),
+all in wt% of the dry product.
 Each factor is the mass of the compound that the element stands for over that of the element: S as SO4, Mg to Zn as hydroxides, Si as SiO2.
 """
 

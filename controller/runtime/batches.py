@@ -52,9 +52,7 @@ class Library:
             raise BadInput([Problem(Position(name), f"no such recipe; in the library are {known}")])
         recipe = load_recipe(path, self.classes, catalogue())
         if recipe.specification and recipe.specification not in self.specifications():
-            raise BadInput(
-                [Problem(Position(str(path)), f"no specification {recipe.specification!r}; known: {', '.join(self.specifications())}")]
-            )
+            raise BadInput([Problem(Position(str(path)), f"no specification {recipe.specification!r}; known: {', '.join(self.specifications())}")])
         return recipe
 
     def specifications(self) -> Mapping[str, Any]:

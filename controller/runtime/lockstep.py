@@ -39,9 +39,7 @@ class Lockstep:
         self.image = ProcessImage(plan.image, plan.freshness)
         self.cell = Cell(plan)
         start = round(self.clock.start * 1e9)
-        self.drivers: dict[str, MemoryDriver] = {
-            name: MemoryDriver(row.device, plant, start=lambda: start) for name, row in plan.devices.items()
-        }
+        self.drivers: dict[str, MemoryDriver] = {name: MemoryDriver(row.device, plant, start=lambda: start) for name, row in plan.devices.items()}
         self._exchanges = [Exchange(row, self.drivers[name], self.image, plan, self.clock) for name, row in plan.devices.items()]
         for driver in self.drivers.values():
             _run(driver.__aenter__())

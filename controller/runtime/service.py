@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 import controller
 from controller.batch.journal import Journal, JournalError, JournalReader
 from controller.batch.records import BatchState, Event
@@ -63,6 +65,7 @@ class Service:
         self.stopped = asyncio.Event()
         self.why_stopped = ""
         self._new = asyncio.Condition()
+        self._outputs = np.where(np.isnan(cell.plan.rest), cell.plan.outputs.low, cell.plan.rest)  # of the last scan
         self._commands: asyncio.Queue[Command | Begin] = asyncio.Queue(_WAITING)
         self._events: list[Event] = []
         self._stack = AsyncExitStack()
@@ -82,9 +85,7 @@ class Service:
             self.bus = Bus(self.historian)
             stack.callback(self.bus.close)
             self.cell = Cell(self.plan, boot=self.historian.boot)
-            self._events.append(
-                Event("service", self.plan.id, "", "started", why=f"blackmass {controller.__version__}, boot {self.cell.boot}")
-            )
+            self._events.append(Event("service", self.plan.id, "", "started", why=f"blackmass {controller.__version__}, boot {self.cell.boot}"))
             if (kept := unfinished(JournalReader(self.journal.path), self.library)) is not None:
                 self._commands.put_nowait(kept)
             self._exchanges = [await self._connect(stack, name) for name in self.plan.devices]
@@ -126,7 +127,7 @@ class Service:
 
     async def _make_safe(self, exchange: Exchange) -> None:
         self._happen(await exchange.read())
-        self._happen(await exchange.write(self.plan.safe, self.cell.seq))
+        self._happen(await exchange.write(np.where(np.isnan(self.plan.safe), self._outputs, self.plan.safe), self.cell.seq))
 
     # devices ------------------------------------------------------------------------------------------------------------
 
@@ -339,9 +340,7 @@ def _lock(data: Path) -> IO[str]:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
-        raise DataInUseError(
-            f"data directory {data} is used by another service (process {owner}); stop it, or choose another with --data"
-        ) from None
+        raise DataInUseError(f"data directory {data} is used by another service (process {owner}); stop it, or choose another with --data") from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

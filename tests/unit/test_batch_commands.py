@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ procedure:
 class Echo:
     """A plant whose measurements follow its setpoints at once; `fixed` holds what a test sets."""
 
-    MEASURED = {"acid_flow": "acid_flow_sp", "stirrer_speed": "stirrer_speed_sp"}
+    MEASURED: ClassVar = {"acid_flow": "acid_flow_sp", "stirrer_speed": "stirrer_speed_sp"}
 
     def __init__(self, profiles: dict[str, Profile]) -> None:
         self.time = 0.0
@@ -101,8 +102,8 @@ class Bed:
         return self.run(lambda scan: scan.frame.state not in ("HOLDING", "STOPPING", "ABORTING", "RESTARTING"))
 
     def run(self, until: Callable[[Scan], bool], at_most: float = 7200.0) -> str:
-        for self.scan in self.step.run(until, at_most=at_most):
-            pass
+        for scan in self.step.run(until, at_most=at_most):
+            self.scan = scan
         return self.scan.frame.state
 
     def for_minutes(self, minutes: float) -> None:

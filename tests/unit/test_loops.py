@@ -13,11 +13,15 @@ from controller.core.plan import LoopRows
 from drivers.tags import FloatArray
 
 
-def rows(n: int = 1, gain: float = 2.0, reset: float = 60.0, beta: float = 1.0, feed_gain: float = 0.0, out: tuple[float, float] = (0.0, 100.0)) -> LoopRows:
+def rows(
+    n: int = 1, gain: float = 2.0, reset: float = 60.0, beta: float = 1.0, feed_gain: float = 0.0, out: tuple[float, float] = (0.0, 100.0)
+) -> LoopRows:
     index = np.zeros(n, dtype=np.intp)
     full = lambda value: np.full(n, float(value))  # noqa: E731
     names = tuple(f"L-{place}" for place in range(n))
-    return LoopRows(names, index, index, index, full(gain), full(reset), full(beta), full(feed_gain), full(-1e9), full(1e9), full(out[0]), full(out[1]))
+    return LoopRows(
+        names, index, index, index, full(gain), full(reset), full(beta), full(feed_gain), full(-1e9), full(1e9), full(out[0]), full(out[1])
+    )
 
 
 def run(law: LoopRows, state: LoopState, pv: float, sp: float, applied: float, dt: float = 1.0, active: bool = True, feed: float = 0.0) -> LoopState:

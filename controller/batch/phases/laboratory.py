@@ -56,6 +56,4 @@ class Assay(Phase):
         for name in (*ELEMENTS, *_OTHERS):
             self.keep(name, unit.good(name))
         if sum(self.records[f"{self.record}.{name}"] for name in ("ni", "co", "mn")) <= 0.0:
-            raise PhaseFailed(
-                f"sample {number:.0f} of {self.point} holds no Ni, Co or Mn (0 mg/kg). Check the sample point and take it again."
-            )
+            raise PhaseFailed(f"sample {number:.0f} of {self.point} holds no Ni, Co or Mn (0 mg/kg). Check the sample point and take it again.")
