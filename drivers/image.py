@@ -8,9 +8,10 @@ import numpy as np
 
 from drivers.tags import FloatArray, IndexArray, Quality, QualityArray, TagTable, TimeArray
 
-__all__ = ["Freshness", "ProcessImage", "Snapshot"]
+__all__ = ["Freshness", "ImagePart", "ProcessImage", "Snapshot"]
 
 NEVER = -np.inf
+_BAD, _UNCERTAIN = np.uint8(Quality.BAD), np.uint8(Quality.UNCERTAIN)  # an enum's attribute costs more than the comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,15 @@ class Snapshot:
     receive_time: TimeArray
 
 
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """The places of one device in the image, and the ranges [eu] there; all shape (k,)."""
+
+    places: IndexArray
+    low: FloatArray
+    high: FloatArray
+
+
 class ProcessImage:
     """Struct of arrays over a `TagTable`: value [eu], quality, source and receive time [ns, plant clock], and age.
 
@@ -51,24 +61,27 @@ class ProcessImage:
         self.receive_time: TimeArray = np.zeros(n, dtype=np.int64)
         self.received: FloatArray = np.full(n, NEVER)  # [s] monotonic
 
+    def part(self, places: IndexArray) -> ImagePart:
+        """Return some places of the image as one part, to be updated together."""
+        return ImagePart(places, self.tags.low[places], self.tags.high[places])
+
     def update(
         self,
-        places: IndexArray,
+        part: ImagePart,
         value: FloatArray,
         quality: QualityArray,
         source_time: TimeArray | int,
         receive_time: int,
         monotonic: float,
     ) -> None:
-        """Take the reading of one device; `places` (k,) are its tags here, `value` and `quality` are (k,).
+        """Take the reading of one device; `value` [eu of each] and `quality` are shape (k,), in the order of its part.
 
         A value outside its tag's range is BAD, and so is one that is not finite: a sensor cannot measure outside its range.
         """
-        low, high = self.tags.low[places], self.tags.high[places]
-        with np.errstate(invalid="ignore"):
-            inside = (value >= low) & (value <= high)  # false for NaN
+        places = part.places
+        inside = (value >= part.low) & (value <= part.high)  # false for NaN
         self.value[places] = value
-        self.quality[places] = np.where(inside, quality, np.uint8(Quality.BAD))
+        self.quality[places] = np.where(inside, quality, _BAD)
         self.source_time[places] = source_time
         self.receive_time[places] = receive_time
         self.received[places] = monotonic
@@ -76,9 +89,8 @@ class ProcessImage:
     def snapshot(self, monotonic: float) -> Snapshot:
         """Return the image as of `monotonic` [s]: age lowers quality, BAD becomes NaN."""
         age = monotonic - self.received
-        quality = np.maximum(
-            self.quality,
-            np.where(age > self.freshness.bad_after, Quality.BAD, np.where(age > self.freshness.uncertain_after, Quality.UNCERTAIN, 0)),
-        ).astype(np.uint8)
-        value = np.where(quality == Quality.BAD, np.nan, self.value)
+        quality = self.quality.copy()
+        np.maximum(quality, _UNCERTAIN, out=quality, where=age > self.freshness.uncertain_after)
+        quality[age > self.freshness.bad_after] = _BAD
+        value = np.where(quality == _BAD, np.nan, self.value)
         return Snapshot(value, quality, self.source_time.copy(), self.receive_time.copy())

@@ -49,6 +49,7 @@ class Procedure:
         self._groups = {group.path: group for group in recipe.groups()}
         self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
         self._finished: set[str] = set()
+        self._active: list[RunStep | AskStep] | None = None  # forgotten whenever a step begins, ends, is held or goes on
         self._shown: dict[str, StepView] = {}
         for leaf in self._leaves:
             state.steps.setdefault(leaf.path, StepRecord())
@@ -187,7 +188,9 @@ class Procedure:
 
     def running(self) -> list[RunStep | AskStep]:
         """Return the steps that have begun and not ended."""
-        return [leaf for leaf in self._leaves if self.state.steps[leaf.path].state in ("running", "held")]
+        if self._active is None:
+            self._active = [leaf for leaf in self._leaves if self.state.steps[leaf.path].state in ("running", "held")]
+        return self._active
 
     def _at_rest(self) -> bool:
         """Whether nothing runs but steps that wait for others to be done, or whether the next one would have to start."""
@@ -228,6 +231,7 @@ class Procedure:
                 self._blocked = True
                 return False
             record.state, record.started = "running", self.now
+            self._active = None
             self.events.append(Event("step", step.path, "idle", "running", why=step.say if isinstance(step, RunStep) else step.text))
         if self.state.state not in (State.RUNNING, State.PAUSING, State.PAUSED):
             return False  # a step before this one has just held the batch
@@ -287,6 +291,7 @@ class Procedure:
                     self.events.append(Event("record", name, "", f"{value:.6g}"))
         self.events.append(Event("step", step.path, record.state, state))
         record.state, record.ended = state, self.now  # type: ignore[assignment]
+        self._active = None
         self._entered.pop(step.path, None)
 
     # hold and watches ---------------------------------------------------------------------------------------------------
@@ -370,13 +375,11 @@ class Procedure:
             return ""
         if isinstance(step, AskStep):
             return f"waits for {step.role}: {step.text}"
-        entered = self._entered.get(step.path)
-        if entered is not None and entered.says:
-            return entered.says
         if step.until is not None:
             limit = "" if step.limit is None else f", {_time(record.active)} of {_time(step.limit)}"
             return f"waits for {step.until.explain(self, dict(record.memory))}{limit}"
-        return ""
+        entered = self._entered.get(step.path)
+        return entered.says if entered is not None else ""
 
     def views(self) -> tuple[tuple[StepView, ...], tuple[PromptView, ...]]:
         """Return every step and every prompt as the frame shows them; a step at rest keeps the view it had."""

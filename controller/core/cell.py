@@ -20,7 +20,7 @@ from controller.core.commands import Acknowledge, Answer, Command, ResetInterloc
 from controller.core.equipment import Bench
 from controller.core.frame import AlarmView, BatchView, Frame, PurityView, UnitView
 from controller.core.loops import Mode
-from controller.core.plan import CellPlan, Role
+from controller.core.plan import CellPlan, Role, UnitPlan
 from controller.core.states import State, Verb, why_not
 from controller.purity.estimator import estimate
 from drivers.image import Snapshot
@@ -28,6 +28,9 @@ from drivers.tags import FloatArray, Quality, QualityArray
 from recipes.model import Recipe
 
 __all__ = ["Begin", "Cell", "Scan"]
+
+
+_GOOD, _UNCERTAIN, _BAD = (np.uint8(quality) for quality in (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,7 @@ class Cell:
         self._left: float | None = None
         self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
         # roles with a flow behind them: what went through is counted for the report
-        self._flows = {
-            name: [(f"{name}.{role.name}", self._flow(role)) for role in unit.roles.values() if role.kind != "measurement" and self._flow(role) >= 0]
-            for name, unit in plan.units.items()
-        }
+        self._flows = {name: self._flows_of(unit) for name, unit in plan.units.items()}
 
     # the scan -----------------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Cell:
         low, high = np.where(known, members, np.inf).min(axis=1), np.where(known, members, -np.inf).max(axis=1)
         doubt = (count < rows.member.sum(axis=1)) | (high - low > rows.agree)
         worst = np.where(known, image.quality[rows.of], 0).max(axis=1)
-        quality = np.where(count == 0, Quality.BAD, np.where(doubt, Quality.UNCERTAIN, worst)).astype(np.uint8)
+        quality = np.where(count == 0, _BAD, np.where(doubt, _UNCERTAIN, worst)).astype(np.uint8)
         return np.concatenate((image.value, mean)), np.concatenate((image.quality, quality))
 
     def _guard(self) -> None:
@@ -141,6 +141,14 @@ class Cell:
                 device = self.plan.devices[min(mine)].device
                 self.procedure.hold(f"unit {unit} has lost device {device.name} ({device.address}); restart when it is back")
                 return
+
+    def _flows_of(self, unit: UnitPlan) -> list[tuple[str, int]]:
+        """Return (name, input) of everything that flows through a unit; an output that a loop shares with a role counts once."""
+        driven: dict[int, Role] = {}
+        for role in sorted(unit.roles.values(), key=lambda role: role.kind == "loop"):
+            if role.kind != "measurement":
+                driven.setdefault(role.output, role)
+        return [(f"{unit.name}.{role.name}", self._flow(role)) for role in driven.values() if self._flow(role) >= 0]
 
     def _flow(self, role: Role) -> int:
         """Return the input that measures what passes through a role; -1 if nothing does."""
@@ -348,7 +356,7 @@ class Cell:
         when = round(now * 1e9)
         selected = len(values) - len(image.value)
         value = np.concatenate((values, outputs, self._loops.setpoint, self._loops.mode.astype(np.float64)))
-        own = np.where(np.isnan(value[len(values) :]), np.uint8(Quality.BAD), np.uint8(Quality.GOOD))
+        own = np.where(np.isnan(value[len(values) :]), _BAD, _GOOD)
         state = self.procedure.state.state if self.procedure else State.IDLE
         stamp = np.full(selected + extra, when, dtype=np.int64)
         return Frame(

@@ -12,6 +12,9 @@ from drivers.tags import FloatArray, Quality, QualityArray
 __all__ = ["Bench", "NotGood", "UnitView"]
 
 
+_BAD = int(Quality.BAD)
+
+
 class NotGood(Exception):
     """A phase needs a value that is BAD; its unit holds."""
 
@@ -84,7 +87,7 @@ class UnitView:
     def good(self, role: str) -> float:
         """Return the measured value of a role [its eu]; raise `NotGood` if it is BAD, so that the unit holds."""
         bound = self.unit.roles[role]
-        if self.bench.quality[bound.measured] == Quality.BAD:
+        if self.bench.quality[bound.measured] == _BAD:
             tag = self.bench.plan.inputs[bound.measured].name
             raise NotGood(f"{self.unit.name} {role} ({tag}) is BAD; check its device and its range")
         return float(self.bench.values[bound.measured])

@@ -61,11 +61,11 @@ def apply(rows: InterlockRows, state: InterlockState, asked: FloatArray) -> tupl
 
     Where two rows want one output the first in the cell file wins.
     """
-    outputs = asked.copy()
-    acting = []
-    for row in np.flatnonzero(state.tripped)[::-1]:
-        affects = rows.affects[row]
-        if np.any(asked[affects] != rows.safe[row, affects]):
-            acting.append(int(row))
-        outputs[affects] = rows.safe[row, affects]
-    return outputs, acting[::-1]
+    tripped = state.tripped.nonzero()[0]
+    if not len(tripped):
+        return asked, []
+    affects, safe = rows.affects[tripped], rows.safe[tripped]
+    acting = tripped[(affects & (safe != asked)).any(axis=1)]
+    first = affects.argmax(axis=0)  # the first tripped row that wants an output; meaningless where none does
+    outputs = np.where(affects.any(axis=0), safe[first, np.arange(len(asked))], asked)
+    return outputs, acting.tolist()

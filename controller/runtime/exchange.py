@@ -16,6 +16,7 @@ from drivers.tags import FloatArray, Quality
 
 __all__ = ["Exchange"]
 
+_GOOD = np.uint8(Quality.GOOD)
 _HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
 
 
@@ -31,8 +32,8 @@ class Exchange:
         self.name = rows.device.name
         profile = rows.device.profile
         self._bound = np.flatnonzero(rows.places >= 0)
-        self._places = rows.places[self._bound]
-        self._links = np.array([rows.up, rows.round_trip, rows.losses], dtype=np.intp)
+        self._part = image.part(rows.places[self._bound])
+        self._links = image.part(np.array([rows.up, rows.round_trip, rows.losses], dtype=np.intp))
         self._readback = plan.readback[rows.outputs]
         self._exact = np.array([profile.signals[name].type not in ("float32", "float64") for name in rows.signals], dtype=np.bool_)
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
@@ -50,7 +51,7 @@ class Exchange:
         reading = await self.driver.read()
         plant, monotonic = round(self.clock.plant() * 1e9), self.clock.monotonic()
         source = np.where(reading.source_time > 0, reading.source_time, plant)
-        self.image.update(self._places, reading.values[self._bound], reading.quality[self._bound], source[self._bound], plant, monotonic)
+        self.image.update(self._part, reading.values[self._bound], reading.quality[self._bound], source[self._bound], plant, monotonic)
         metrics = self.driver.metrics
         trip = metrics.round_trip if math.isfinite(metrics.round_trip) else 0.0
         if (link := (float(metrics.connected), trip, float(metrics.losses))) != self._link:
@@ -85,8 +86,8 @@ class Exchange:
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
         """Return the signals whose last reading is good and is not what is asked for [eu of each]."""
         wanted, found = outputs[self.rows.outputs], self.image.value[self._readback]
-        differs = (np.abs(found - wanted) > self._near) & (self.image.quality[self._readback] == Quality.GOOD)
-        return {self.rows.signals[place]: float(wanted[place]) for place in np.flatnonzero(differs)}
+        differs = (np.abs(found - wanted) > self._near) & (self.image.quality[self._readback] == _GOOD)
+        return {self.rows.signals[place]: float(wanted[place]) for place in differs.nonzero()[0]}
 
     def _note(self, outcome: WriteOutcome) -> list[Event]:
         """Journal a write that did not go well, once until it does."""
