@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import wraps
@@ -27,13 +28,15 @@ from controller.core.states import Verb
 from controller.demo import SimulatorError, command_line, simulated_cell
 from controller.runtime.batches import Library
 from controller.runtime.clock import LiveClock
-from drivers.source import BadInput
+from drivers.source import BadInput, Position, Problem
+from recipes.formula import BadFormula, bind_formula
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 DEMO_SPEED = 540.0  # see docs/explanation/decisions/0004-time-in-the-demo.md
 BAD_INPUT, NOT_POSSIBLE = 2, 3  # exit statuses
+_CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 
 def data_home() -> Path:
@@ -60,6 +63,8 @@ def _explained(function: Callable[P, R]) -> Callable[P, R]:
             sys.exit(BAD_INPUT)
         except (JournalError, DataInUseError, PortTakenError, SimulatorError, HistorianError, ValueError, OSError) as error:
             click.echo(f"blackmass: {error}", err=True)
+            if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+                click.echo("Free some disk, see who may write there, or choose another place (--data, --to, --html).", err=True)
             sys.exit(NOT_POSSIBLE)
 
     return run
@@ -83,6 +88,24 @@ def _pairs(texts: Iterable[str], what: str) -> dict[str, str]:
             raise click.BadParameter(f"expected {what}, got {text!r}")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def _cell_file(name: str) -> Path:
+    """Return the file of CELL; raise `BadInput` that names the known ones if it is neither a file nor one of them."""
+    path = cell_path(name)
+    if not path.suffix and not path.exists():
+        known = ", ".join(sorted(file.stem for file in cell_path("demo").parent.glob("*.toml")))
+        raise BadInput([Problem(Position(name), f"no such file, and no such cell; with the product come {known}")])
+    return path
+
+
+def _check_recipe(cell: LoadedCell, recipe: str, parameters: Mapping[str, str]) -> None:
+    """Refuse a bad recipe, or parameters that do not fit it, before anything starts."""
+    loaded = Library(cell.classes).load(recipe)
+    try:
+        bind_formula(loaded, parameters)
+    except BadFormula as error:
+        raise click.BadParameter(str(error), param_hint="--param") from None
 
 
 def _influx(url: str | None, cell: LoadedCell) -> Any:
@@ -128,7 +151,8 @@ def demo(recipe: str, param: tuple[str, ...], speed: float, feed: str, seed: int
     console = quiet_console()
     path = cell_path("demo")
     cell = load_cell(path, speed=speed)
-    Library(cell.classes).load(recipe)  # a bad recipe is refused before anything starts
+    parameters = _pairs(param, "NAME=VALUE")
+    _check_recipe(cell, recipe, parameters)
     forward = _influx(influx, cell)
     clock = LiveClock.now(speed)
     free = {name: str(replace(row.device.address, port=0)) for name, row in cell.plan.devices.items() if row.device.address.port}
@@ -137,7 +161,7 @@ def demo(recipe: str, param: tuple[str, ...], speed: float, feed: str, seed: int
         for name, address in simulator.endpoints.items():
             console.print(f"  {name:14} {address}", highlight=False)
         cell = load_cell(path, addresses=simulator.endpoints, speed=speed)
-        request = Request(cell, data, clock, recipe, _pairs(param, "NAME=VALUE"), port, forward, leave=True)
+        request = Request(cell, data, clock, recipe, parameters, port, forward, leave=True)
         status = asyncio.run(run_cell(request, console))
         truth = simulator.ask(do="truth").get("truth", {})
     if truth:
@@ -182,16 +206,17 @@ def run(
     """Run the service on CELL (a file, or the name of a cell that comes with the product)."""
     from controller.app import Request, quiet_console, run_cell
 
-    loaded = load_cell(cell_path(cell), addresses=_pairs(device, "NAME=ADDRESS"), speed=speed)
+    loaded = load_cell(_cell_file(cell), addresses=_pairs(device, "NAME=ADDRESS"), speed=speed)
+    parameters = _pairs(param, "NAME=VALUE")
     if speed != 1.0 and not loaded.plan.simulated:
-        raise ValueError(f"--speed {speed:g}: cell {loaded.plan.id} is not simulated; a real plant runs at speed 1")
+        raise click.BadParameter(f"cell {loaded.plan.id} is not simulated; a real plant runs at speed 1, got {speed:g}", param_hint="--speed")
     if recipe is not None:
-        Library(loaded.classes).load(recipe)
+        _check_recipe(loaded, recipe, parameters)
     clock = LiveClock.now(speed)
     if epoch is not None and start is not None:
         clock = LiveClock(speed, epoch, start)
     folder = data or data_home() / loaded.plan.id
-    request = Request(loaded, folder, clock, recipe, _pairs(param, "NAME=VALUE"), port, _influx(influx, loaded), leave)
+    request = Request(loaded, folder, clock, recipe, parameters, port, _influx(influx, loaded), leave)
     sys.exit(asyncio.run(run_cell(request, quiet_console())))
 
 
@@ -204,7 +229,7 @@ def run(
 @_explained
 def simulate(cell: str, speed: float, seed: int, feed: str, data: Path | None) -> None:
     """Serve the simulated devices of CELL alone, at the addresses of the cell file, until Ctrl-C."""
-    loaded = load_cell(cell_path(cell))
+    loaded = load_cell(_cell_file(cell))
     folder = data or data_home() / loaded.plan.id
     folder.mkdir(parents=True, exist_ok=True)
     clock = LiveClock.now(speed)
@@ -231,7 +256,7 @@ def check(file: str) -> None:
             f"{named.name}: recipe {recipe.id} version {recipe.version} is good: {sum(1 for _ in recipe.leaves())} steps on {len(recipe.units)} units"
         )
         return
-    plan = load_cell(cell_path(file)).plan
+    plan = load_cell(_cell_file(file)).plan
     click.echo(
         f"{plan.file}: cell {plan.id} is good: {len(plan.devices)} devices, {len(plan.inputs)} inputs, {len(plan.outputs)} outputs, "
         f"{len(plan.loops.names)} loops, {len(plan.interlocks.names)} interlocks, {len(plan.alarms.names)} alarms, {len(plan.units)} units"
@@ -294,7 +319,7 @@ def report(batch: str, cell: str, to: Path | None, data: Path | None) -> None:
     from controller.batch.report import html
     from controller.terminal import report_text
 
-    made = make_report(_find(data, batch), batch, load_cell(cell_path(cell)))
+    made = make_report(_find(data, batch), batch, load_cell(_cell_file(cell)))
     if to is not None:
         to.write_text(html(made), encoding="utf-8")
     Console().print(report_text(made), highlight=False)
@@ -379,7 +404,7 @@ def doctor(cell: str | None, device: tuple[str, ...], data: Path | None) -> None
     """Check this machine: versions, clock, disk, SQLite, and the link to each device of CELL."""
     from controller.doctor import examine
 
-    loaded = load_cell(cell_path(cell), addresses=_pairs(device, "NAME=ADDRESS")) if cell else None
+    loaded = load_cell(_cell_file(cell), addresses=_pairs(device, "NAME=ADDRESS")) if cell else None
     folder = data or data_home() / (loaded.plan.id if loaded else "")
     findings = asyncio.run(examine(loaded, folder))
     table = Table(show_header=False, box=None)

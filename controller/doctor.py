@@ -68,7 +68,7 @@ def _disk(data: Path) -> list[Finding]:
     there = next(path for path in (data, *data.parents) if path.exists())
     free = shutil.disk_usage(there).free
     low = f"; free some, or choose another data directory with --data (at least {_LEAST_FREE / 2**30:.0f} GiB)" if free < _LEAST_FREE else ""
-    writable = os.access(there, os.W_OK)
+    writable = there.is_dir() and os.access(there, os.W_OK)
     return [
         Finding("disk", f"{free / 2**30:.1f} GiB free at {there}{low}", free >= _LEAST_FREE),
         Finding("data directory", f"{data}" + ("" if writable else f": {there} cannot be written; choose another with --data"), writable),

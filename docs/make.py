@@ -23,14 +23,15 @@ FOLDER = Path(__file__).parent / "reference"
 def command_line() -> str:
     parts = ["# Command line\n"]
 
-    def describe(command: click.Command, name: str) -> None:
-        context = click.Context(command, info_name=name, max_content_width=100, color=False)
-        parts.append(f"## {name}\n\n```\n{command.get_help(context)}\n```\n")
+    def describe(command: click.Command, name: str, parent: click.Context | None = None) -> None:
+        # a width of its own: the page must not depend on the terminal in which it is made
+        context = click.Context(command, parent, info_name=name, terminal_width=100, color=False, **command.context_settings)
+        parts.append(f"## {context.command_path}\n\n```\n{command.get_help(context)}\n```\n")
         if isinstance(command, click.Group):
             for sub in command.list_commands(context):
                 found = command.get_command(context, sub)
                 if found is not None:
-                    describe(found, f"{name} {sub}")
+                    describe(found, sub, context)
 
     describe(main, "blackmass")
     parts.append(
