@@ -143,7 +143,8 @@ def _line(frame: Frame) -> str:
     if frame.batch is None:
         return f"{frame.state}: {dict(frame.commands)['START'] or 'ready to START'}"
     running = [f"{step.path}: {step.why or step.state}" for step in frame.batch.steps if step.state in ("running", "held") and step.why]
-    return f"{frame.batch.id} {frame.state} {' | '.join(running[-2:])}"
+    why = f"({frame.batch.why}) " if frame.state in ("HOLDING", "HELD") else ""
+    return f"{frame.batch.id} {frame.state} {why}{' | '.join(running[-2:])}"
 
 
 def _conclude(request: Request, console: Console, last: Frame | None, why: str) -> int:
