@@ -223,9 +223,7 @@ class Line:
         expected = request.transaction_id  # 0 on a serial line
         if (reply.dev_id, reply.transaction_id) != (request.dev_id, expected) or reply.function_code & 0x7F != request.function_code:
             self._break()
-            raise BadReply(
-                f"function {request.function_code} to unit {request.dev_id} got function {reply.function_code} of unit {reply.dev_id}"
-            )
+            raise BadReply(f"function {request.function_code} to unit {request.dev_id} got function {reply.function_code} of unit {reply.dev_id}")
         if reply.isError():
             raise DeviceSaidNo(reply.exception_code)
         return reply

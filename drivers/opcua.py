@@ -286,9 +286,7 @@ class OpcuaDriver(Driver):
             raise ValueError(f"not sent: {problem}")
         return _plain((value - signal.offset) / signal.scale, signal.type)
 
-    async def _send(
-        self, session: _Session, changes: dict[str, float], values: dict[str, bool | int | float]
-    ) -> dict[str, WriteOutcome]:
+    async def _send(self, session: _Session, changes: dict[str, float], values: dict[str, bool | int | float]) -> dict[str, WriteOutcome]:
         profile = self.device.profile
         names = list(values)
         nodes = [session.nodes[profile.place(name)] for name in names]

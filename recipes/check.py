@@ -96,9 +96,7 @@ class _Arguments:
         found = roles[value]
         if spec.roles and found.kind not in spec.roles:
             wanted = " or ".join(spec.roles)
-            self.reader.say(
-                at, f"{name}: {self.step.unit}.{value} is of kind {found.kind}; phase {self.spec.name} takes {wanted}", value=True
-            )
+            self.reader.say(at, f"{name}: {self.step.unit}.{value} is of kind {found.kind}; phase {self.spec.name} takes {wanted}", value=True)
             return None
         self.roles[name] = found
         return value

@@ -89,9 +89,7 @@ def load_classes(path: Path) -> dict[str, UnitClass]:
     for name, entry in classes.items():
         for role in entry.roles:
             if not is_name(role) or role == "sp":
-                problems.append(
-                    document.problem((name, "roles", role), f"role {role!r}: expected letters, digits and _, and no word of the grammar")
-                )
+                problems.append(document.problem((name, "roles", role), f"role {role!r}: expected letters, digits and _, and no word of the grammar"))
     if problems:
         raise BadInput(problems)
     return {

@@ -38,9 +38,7 @@ __all__ = ["Expression", "Memory", "Names", "Range", "Scope", "compile_expressio
 
 LONGEST = 600  # characters; nobody reads more, and it bounds the depth of what is built
 _DEEPEST = 40
-RESERVED = frozenset(
-    ["and", "or", "not", "for", "within", "of", "is", "good", "bad", "uncertain", "done", "true", "false", "abs", "min", "max"]
-)
+RESERVED = frozenset(["and", "or", "not", "for", "within", "of", "is", "good", "bad", "uncertain", "done", "true", "false", "abs", "min", "max"])
 _NAME = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 
 

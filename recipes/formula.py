@@ -81,9 +81,7 @@ def bind_formula(recipe: Recipe, overrides: Mapping[str, str]) -> dict[str, floa
     not given goes linearly with its base. Raise `BadFormula` with every value that is not known, not in its eu or not in its range.
     """
     problems = [
-        f"no parameter {name!r} in the formula of {recipe.id}{nearest(name, recipe.formula)}"
-        for name in overrides
-        if name not in recipe.formula
+        f"no parameter {name!r} in the formula of {recipe.id}{nearest(name, recipe.formula)}" for name in overrides if name not in recipe.formula
     ]
     given: dict[str, float] = {}
     for name, text in overrides.items():

@@ -215,9 +215,7 @@ class _Compiler:
                 value = self.reader.within(wish, (*at, role), "on_hold: expected keep, stop or a value", spec.eu)
                 if value is not None and outside((value, value), spec.low, spec.high):
                     takes = spell(spec.low, spec.high, spec.eu)
-                    self.reader.say(
-                        (*at, role), f"on_hold: {spell(value, value, spec.eu)}, but {step.unit}.{role} takes {takes}", value=True
-                    )
+                    self.reader.say((*at, role), f"on_hold: {spell(value, value, spec.eu)}, but {step.unit}.{role} takes {takes}", value=True)
                 elif value is not None:
                     made[role] = value
         return made

@@ -168,9 +168,7 @@ class _Meaning:
         try:
             given = eu.parse(str(tree.children[0]))
         except eu.EuError as error:
-            raise Misuse(
-                start, f"{error}; to divide by a name, put spaces around the /" if "/" in self.text[start:end] else str(error)
-            ) from None
+            raise Misuse(start, f"{error}; to divide by a name, put spaces around the /" if "/" in self.text[start:end] else str(error)) from None
         return Typed(Constant(given.value), given.eu, start, end)
 
     @staticmethod

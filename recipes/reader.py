@@ -28,9 +28,7 @@ class Reader:
     def mapping(self, data: Any, at: KeyPath, *, required: Sequence[str] = (), optional: Sequence[str] = (), what: str) -> dict[str, Any]:
         """Return a mapping with these keys only."""
         if not isinstance(data, dict):
-            self.say(
-                at, f"{what}: expected keys and values, such as {{{next(iter((*required, *optional)), 'key')}: ...}}, got {_show(data)}"
-            )
+            self.say(at, f"{what}: expected keys and values, such as {{{next(iter((*required, *optional)), 'key')}: ...}}, got {_show(data)}")
             return {}
         known = (*required, *optional)
         for key in data:
@@ -56,9 +54,7 @@ class Reader:
     def name(self, text: Any, at: KeyPath, what: str) -> str:
         """Return a name that expressions can use."""
         if not isinstance(text, str) or not is_name(text):
-            self.say(
-                at, f"{what} {_show(text)}: expected a name of letters, digits and _, not beginning with a digit and no word of the grammar"
-            )
+            self.say(at, f"{what} {_show(text)}: expected a name of letters, digits and _, not beginning with a digit and no word of the grammar")
             return ""
         return text
 

@@ -72,9 +72,7 @@ def _feed(name: str, mix: Mapping[str, float], active: float, impurities: Mappin
     return Feed(name, MappingProxyType(composition), reactivity)
 
 
-FEEDS: Mapping[str, Feed] = MappingProxyType(
-    {name: _feed(name, {name: 1.0}, 58.0, _IMPURITIES) for name in ("nmc111", "nmc532", "nmc622", "nmc811")}
-)
+FEEDS: Mapping[str, Feed] = MappingProxyType({name: _feed(name, {name: 1.0}, 58.0, _IMPURITIES) for name in ("nmc111", "nmc532", "nmc622", "nmc811")})
 
 
 def draw(seed: int, chemistry: str | None = None) -> Feed:

@@ -95,16 +95,7 @@ def conductivity(liquor: FloatArray, volume: float, t: float, ph: float) -> floa
     oh = min(math.pow(10.0, ph - 13.3), 10.0)
     two = float(c[NI] + c[CO] + c[MN] + c[FE2] + c[MG] + c[CA] + c[ZN] + c[CU])
     ionic = 0.5 * float(c[NA] + c[LI]) + 2.0 * float(c[S]) + 0.5 * (h + oh)
-    whole = (
-        50 * float(c[NA])
-        + 39 * float(c[LI])
-        + 100 * two * 0.5
-        + 120 * float(c[S])
-        + 350 * h
-        + 198 * oh
-        + 15 * float(c[N])
-        + 74 * float(c[K])
-    )
+    whole = 50 * float(c[NA]) + 39 * float(c[LI]) + 100 * two * 0.5 + 120 * float(c[S]) + 350 * h + 198 * oh + 15 * float(c[N]) + 74 * float(c[K])
     # free ions fall with pairing; the root law alone would turn negative above 8 M
     return max(whole * max(1.0 - 0.35 * math.sqrt(min(ionic, 4.0)), 0.25), 0.002) * (1.0 + 0.02 * (t - 25.0))
 
@@ -170,9 +161,7 @@ class LeachTank:
             heat += self._oxidise(volume, dt)
         capacity = heat_capacity(self.liquor, self.solid_mass)
         # boiling takes away what would go above 102 degC; an empty tank follows the jacket slowly
-        self.temperature = min(
-            self.jacket.heat(self.temperature + heat / max(capacity, 200.0), sp["jacket_valve"], dt, max(capacity, 200.0)), 102.0
-        )
+        self.temperature = min(self.jacket.heat(self.temperature + heat / max(capacity, 200.0), sp["jacket_valve"], dt, max(capacity, 200.0)), 102.0)
         return self._transfer(sp, dt, ledger)
 
     def _charge(self, kg: float) -> None:
@@ -313,9 +302,7 @@ class LeachTank:
         nernst = 480.0 + 0.0862 * kelvin * math.log((fe3 + 1e-6 * volume) / (fe2 + 1e-6 * volume))
         fed, left = sum(self.fed), sum(self.left)
         # oxide that outlasts the peroxide holds the potential up; peroxide sets a mixed potential
-        oxide = (
-            325.0 * min(1.0, left / (0.02 * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume)) if fed > 0.0 else 0.0
-        )
+        oxide = 325.0 * min(1.0, left / (0.02 * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume)) if fed > 0.0 else 0.0
         mixed = 80.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.01 * volume)
         self.orp = approach(self.orp, nernst + oxide + mixed, dt, 10.0)
         return heat

@@ -42,9 +42,7 @@ class Plant:
     default as much as makes a full batch of 500 kg black mass. A unit without a device stands still.
     """
 
-    def __init__(
-        self, profiles: Mapping[str, Profile], *, feed: Feed, seed: int = 0, step: float = 1.0, scrap: float | None = None
-    ) -> None:
+    def __init__(self, profiles: Mapping[str, Profile], *, feed: Feed, seed: int = 0, step: float = 1.0, scrap: float | None = None) -> None:
         if not (math.isfinite(step) and 0.0 < step <= 10.0):
             raise ValueError(f"step: expected 0 to 10 s, got {step:g} s")
         self.time = 0.0
@@ -93,9 +91,7 @@ class Plant:
                     continue
                 if signal.access == "write":
                     if name not in unit.sets:
-                        raise ValueError(
-                            f"device {device!r}: the simulated {profile.id} takes no {name!r}; it takes {', '.join(unit.sets)}"
-                        )
+                        raise ValueError(f"device {device!r}: the simulated {profile.id} takes no {name!r}; it takes {', '.join(unit.sets)}")
                     values[place] = self._set[profile.id][name] = signal.safe
                 else:
                     if name not in unit.measures:
@@ -163,9 +159,7 @@ class Plant:
             raise ValueError(f"{device}.{signal}: expected a writable signal of {profile.id}, one of {known}")
         low, high = entry.range
         if not (math.isfinite(value) and low <= value <= high):
-            raise ValueError(
-                f"{device}.{signal}: expected {low:g} to {high:g} {entry.eu}, got {value:g} {entry.eu}".replace("  ", " ").rstrip()
-            )
+            raise ValueError(f"{device}.{signal}: expected {low:g} to {high:g} {entry.eu}, got {value:g} {entry.eu}".replace("  ", " ").rstrip())
         if entry.discrete:
             value = 1.0 if value >= 0.5 else 0.0
         values, places = self._values[device], self._places[device]

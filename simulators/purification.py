@@ -40,9 +40,7 @@ from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParam
 
 __all__ = ["PurificationParameters", "PurificationTank"]
 
-_HYDROXIDE, _METAL, _LOOSE, _FAST = range(
-    4
-)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
+_HYDROXIDE, _METAL, _LOOSE, _FAST = range(4)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
 _METALS = [NI, CO, MN, CU, AL, FE3]
 _SORBS = [NI, CO, LI]
 _MASS = np.tile(LIQUID_MASS, (4, 1))
@@ -117,9 +115,7 @@ class PurificationTank:
         """Return the slurry's volume [L]."""
         return litres(self.liquor) + self.solid_mass / self.p.density
 
-    def step(
-        self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, warm: float, ledger: Ledger
-    ) -> None:
+    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, warm: float, ledger: Ledger) -> None:
         """Advance by `dt` [s]; `filtrate` at `warm` [degC] and the solids `passed` come from the leach press."""
         p = self.p
         self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
@@ -140,9 +136,7 @@ class PurificationTank:
             ledger.enter("nickel powder", new)
             self.solids[_METAL] += new
         if brought > 0.0:
-            heat += (ledger.dosed.get("naoh", 0.0) - naoh) * 10.0 * p.heat_naoh + (
-                ledger.dosed.get("acid", 0.0) - acid
-            ) * 18.0 * p.heat_acid
+            heat += (ledger.dosed.get("naoh", 0.0) - naoh) * 10.0 * p.heat_naoh + (ledger.dosed.get("acid", 0.0) - acid) * 18.0 * p.heat_acid
             self.temperature += (AMBIENT - self.temperature) * (brought / (before + brought) if before > 1.0 else 1.0)
         self.hydrogen = 0.0
         volume = litres(self.liquor)
@@ -192,9 +186,7 @@ class PurificationTank:
             n[H2O2] = peroxide * math.exp(-p.peroxide_loss * math.exp(57.0 / 8.314e-3 * (1.0 / 333.15 - 1.0 / kelvin)) * dt)
         fe2, fe3 = float(n[FE2]) + 1e-6 * volume, float(n[FE3]) + 1e-6 * volume
         mixed = 120.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.005 * volume)
-        self.orp = approach(
-            self.orp, 480.0 + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - (250.0 if powder > 0.002 * volume else 0.0), dt, 10.0
-        )
+        self.orp = approach(self.orp, 480.0 + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - (250.0 if powder > 0.002 * volume else 0.0), dt, 10.0)
 
     def _precipitate(self, volume: float, dt: float) -> None:
         """Solve pH together with the hydroxides; then cryolite and silica."""

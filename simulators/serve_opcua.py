@@ -46,9 +46,7 @@ def _plain(value: float, type_: SignalType) -> bool | int | float:
 class _Anonymous(UserManager):
     """Lets anonymous clients in as operators, and nobody by name: the server's own rule makes any `admin` an administrator."""
 
-    def get_user(
-        self, iserver: object, username: str | None = None, password: str | None = None, certificate: object = None
-    ) -> User | None:
+    def get_user(self, iserver: object, username: str | None = None, password: str | None = None, certificate: object = None) -> User | None:
         return None if username else User(role=UserRole.User)
 
 

@@ -106,9 +106,7 @@ class ForwarderState:
 
 def client(settings: InfluxSettings) -> InfluxDBClient:
     """Return a client of influxdb-client; it does not connect yet and never retries by itself."""
-    return InfluxDBClient(
-        settings.url, settings.secret(), org=settings.org, timeout=round(settings.timeout * 1e3), enable_gzip=True, retries=False
-    )
+    return InfluxDBClient(settings.url, settings.secret(), org=settings.org, timeout=round(settings.timeout * 1e3), enable_gzip=True, retries=False)
 
 
 def _explain(error: Exception, settings: InfluxSettings) -> InfluxError:

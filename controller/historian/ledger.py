@@ -51,9 +51,7 @@ def backward_steps(frames: Sequence[Frame], before: float) -> list[Gap]:
     """Return where the plant clock went back, in frames that follow one of time `before` [s]."""
     times = [before, *(frame.time for frame in frames)]
     return [
-        Gap(frame.boot, frame.seq, frame.seq - 1, last, frame.time, "clock")
-        for last, frame in zip(times, frames, strict=False)
-        if frame.time < last
+        Gap(frame.boot, frame.seq, frame.seq - 1, last, frame.time, "clock") for last, frame in zip(times, frames, strict=False) if frame.time < last
     ]
 
 

@@ -90,9 +90,7 @@ class Historian:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise HistorianError(
-                f"historian: cannot create {folder}: {error.strerror}; choose another data directory with --data"
-            ) from error
+            raise HistorianError(f"historian: cannot create {folder}: {error.strerror}; choose another data directory with --data") from error
         return cls(folder / FILE, points, boot)
 
     def append(self, frames: Sequence[Frame], gaps: Sequence[Gap] = ()) -> None:
@@ -183,15 +181,11 @@ class Historian:
 
     def _connect(self, create: bool) -> sqlite3.Connection:
         mode = "rwc" if create else "rw"
-        db = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False
-        )
+        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
         try:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             if version not in (0, FORMAT):
-                raise HistorianError(
-                    f"historian {self.path} has format {version}, this version of blackmass writes {FORMAT}; choose another --data"
-                )
+                raise HistorianError(f"historian {self.path} has format {version}, this version of blackmass writes {FORMAT}; choose another --data")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.execute("PRAGMA foreign_keys=ON")

@@ -96,9 +96,7 @@ def thin(history: History, start: float, step: float) -> History:
     low, high = (pick.reduceat(value, edge, axis=1) for pick in (np.fmin, np.fmax))
     at = np.arange(time.size)
     last = edge + length - 1
-    where_low, where_high = (
-        np.minimum.reduceat(np.where(value == extreme[:, owner], at, last[owner]), edge, axis=1) for extreme in (low, high)
-    )
+    where_low, where_high = (np.minimum.reduceat(np.where(value == extreme[:, owner], at, last[owner]), edge, axis=1) for extreme in (low, high))
     first, second = np.minimum(where_low, where_high), np.maximum(where_low, where_high)
     base = start + bucket[edge] * step
     some = np.logical_or.reduceat(known, edge, axis=1)

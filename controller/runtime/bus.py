@@ -36,9 +36,7 @@ class Bus:
     slowest : [s] the longest wait between two tries of a write that fails
     """
 
-    def __init__(
-        self, historian: FrameStore, *, capacity: int = 4096, batch: int = 256, gather: float = 0.5, slowest: float = 10.0
-    ) -> None:
+    def __init__(self, historian: FrameStore, *, capacity: int = 4096, batch: int = 256, gather: float = 0.5, slowest: float = 10.0) -> None:
         self.why = ""  # why frames cannot be written now, in one sentence; empty while they can
         self.dropped = 0  # frames lost since the start
         self._historian = historian

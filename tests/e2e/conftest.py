@@ -162,9 +162,7 @@ def signal(name: str, at: float) -> float:
         *_, mean, swing = MEASURED[name]
         phase = sum(map(ord, name)) % 7
         past = max(0.0, at - STARTED) / 3600.0
-        rise = {"TT-201": -45.0 * math.exp(-2.0 * past), "AT-201": 4.5 * math.exp(-1.5 * past), "LT-201": -1.2 * math.exp(-past)}.get(
-            name, 0.0
-        )
+        rise = {"TT-201": -45.0 * math.exp(-2.0 * past), "AT-201": 4.5 * math.exp(-1.5 * past), "LT-201": -1.2 * math.exp(-past)}.get(name, 0.0)
         return mean + rise + swing * math.sin(at / 613.0 + phase)
     for loop, _, _, sp, out, moved in LOOPS:
         if name == f"{loop}.SP":
@@ -228,10 +226,7 @@ class Plant:
             "scan": 0.1,
             "boot": 7,
             "points": POINTS,
-            "units": [
-                {"name": name, "unit_class": kind, "description": text, "roles": roles, "key": key}
-                for name, kind, text, roles, key in UNITS
-            ],
+            "units": [{"name": name, "unit_class": kind, "description": text, "roles": roles, "key": key} for name, kind, text, roles, key in UNITS],
             "loops": [
                 {
                     "name": name,
@@ -244,9 +239,7 @@ class Plant:
                 }
                 for name, text, pv, _, out, _ in LOOPS
             ],
-            "devices": [
-                {"name": name, "profile": name, "address": address, "description": f"{name} controller"} for name, address in DEVICES
-            ],
+            "devices": [{"name": name, "profile": name, "address": address, "description": f"{name} controller"} for name, address in DEVICES],
             "interlocks": [
                 {"name": "I-201", "unit": "T-201", "text": "Leach too hot: peroxide and black mass stop, jacket cools"},
                 {"name": "I-203", "unit": "T-201", "text": "Leach stirrer stands: dosing stops"},
@@ -304,11 +297,7 @@ class Plant:
         quality = np.array([self.quality.get(name, Quality.GOOD) for name in NAMES], dtype=np.uint8)
         value = np.where(quality == Quality.BAD, np.nan, np.array([signal(name, now) for name in NAMES]))
         stamp = np.full(len(NAMES), int(now * 1e9), dtype=np.int64)
-        busy = (
-            {"T-201": ("leach/work/digest", "waits for 550 mV"), "T-301": ("purify/neutralise", "waits for pH 4.80")}
-            if self.has_batch
-            else {}
-        )
+        busy = {"T-201": ("leach/work/digest", "waits for 550 mV"), "T-301": ("purify/neutralise", "waits for pH 4.80")} if self.has_batch else {}
         units = tuple(UnitView(name, kind, self.state if name in busy else "IDLE", *busy.get(name, ("", ""))) for name, kind, *_ in UNITS)
         batch = self._batch(now) if self.has_batch else None
         commands = tuple((verb.value, why_not(self.state, verb)) for verb in Verb)

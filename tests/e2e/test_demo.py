@@ -22,7 +22,12 @@ pytestmark = [pytest.mark.wire, pytest.mark.slow]
 
 def blackmass(*arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "controller.cli", *arguments], capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, "COLUMNS": "160"}
+        [sys.executable, "-m", "controller.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "COLUMNS": "160"},
     )
 
 

@@ -162,9 +162,7 @@ def test_a_unit_opens_with_the_keyboard_and_shows_its_loops(page: Page, served: 
     page.keyboard.press("Enter")
     unit = page.get_by_role("dialog", name="T-201")
     expect(unit).to_contain_text("TIC-201")
-    expect(unit.get_by_role("button", name="Set TIC-201 SP")).to_have_attribute(
-        "title", "SP is set by hand in AUTO only; TIC-201 is in REMOTE"
-    )
+    expect(unit.get_by_role("button", name="Set TIC-201 SP")).to_have_attribute("title", "SP is set by hand in AUTO only; TIC-201 is in REMOTE")
     page.keyboard.press("Escape")
     expect(unit).to_have_count(0)
 

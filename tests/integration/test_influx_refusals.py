@@ -91,9 +91,7 @@ def forwarder(server: Refusing, reader: HistorianReader, slowest: float = 0.1) -
     return InfluxForwarder(reader, settings, reader.path.parent, slowest=slowest, poll=0.01)
 
 
-def test_refused_requests_are_repeated_until_they_are_taken(
-    server: Refusing, reader: HistorianReader, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refused_requests_are_repeated_until_they_are_taken(server: Refusing, reader: HistorianReader, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.answers = [(503, {}, "compacting"), (500, {}, ""), (429, {}, "slow down"), (302, {"Location": "http://127.0.0.1:9/"}, "")]
     with forwarder(server, reader) as running:

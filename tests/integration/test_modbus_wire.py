@@ -245,7 +245,6 @@ def test_a_poller_ends_when_it_is_asked_to(tmp_path: Path) -> None:
     async def main() -> None:
         devices, plant = bench(("tank", "leach_tank", TCP))
         async with Servers(devices, plant) as servers, open_driver(at(devices[0], servers), data=tmp_path) as driver:
-
             over = asyncio.Event()
 
             async def poll() -> None:

@@ -158,9 +158,7 @@ def test_a_batch_runs_over_the_wire_obeys_every_command_and_is_in_journal_and_hi
     assert np.nanmax(history.value[0]) > 37.0
 
 
-def test_a_device_that_dies_is_bad_within_a_second_holds_its_unit_and_comes_back(
-    plant: tuple[Simulator, LiveClock, Path], tmp_path: Path
-) -> None:
+def test_a_device_that_dies_is_bad_within_a_second_holds_its_unit_and_comes_back(plant: tuple[Simulator, LiveClock, Path], tmp_path: Path) -> None:
     async def main() -> None:
         simulator = plant[0]
         async with running(plant, tmp_path) as service:

@@ -287,7 +287,5 @@ def test_kill_in_the_middle_of_writing_loses_nothing_acknowledged(tmp_path: Path
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
     crashes = reader.gaps()
-    assert [(gap.boot, gap.first_seq, gap.last_seq, gap.reason) for gap in crashes] == [
-        (boot, stored[boot], None, "crash") for boot in (1, 2, 3)
-    ]
+    assert [(gap.boot, gap.first_seq, gap.last_seq, gap.reason) for gap in crashes] == [(boot, stored[boot], None, "crash") for boot in (1, 2, 3)]
     assert dataclasses.replace(crashes[0], last_seq=stored[1] + 1).frames == 2

@@ -57,13 +57,7 @@ def test_the_same_text_as_the_client_makes(value: np.ndarray) -> None:
     theirs = []
     for frame in range(4):
         for measurement, place, point in zip(("leach_tank", "purify", "cell"), range(3), POINTS, strict=True):
-            made = (
-                InfluxPoint(measurement)
-                .tag("batch", "demo-0001")
-                .tag("cell", "demo")
-                .tag("tag", point.name)
-                .tag("unit", point.unit or None)
-            )
+            made = InfluxPoint(measurement).tag("batch", "demo-0001").tag("cell", "demo").tag("tag", point.name).tag("unit", point.unit or None)
             made = made.field("value", float(value[place, frame])).field("quality", 0).time(int(source[place, frame]), WritePrecision.NS)
             theirs.append(fields(made.to_line_protocol()))
     assert count == len(ours) == len(theirs)

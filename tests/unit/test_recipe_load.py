@@ -66,9 +66,7 @@ CATALOGUE: Catalogue = {
         ),
     )
 }
-HEAT = (
-    '{run: control, with: {loop: temperature, sp: warm, ramp: 1 degC/min}, until: "L1.temperature within 1 K of warm for 5 min", max: 3 h}'
-)
+HEAT = '{run: control, with: {loop: temperature, sp: warm, ramp: 1 degC/min}, until: "L1.temperature within 1 K of warm for 5 min", max: 3 h}'
 GOOD = """\
 recipe: {id: leach-1, version: 2, title: Leach, product: liquor, specification: none}
 units: {L1: leach_tank, LAB: laboratory}

@@ -126,9 +126,7 @@ def test_toml_mistakes(toml: Callable[[str | bytes], Document]) -> None:
     assert "not valid TOML" in complaint(toml, "a = " + "9" * 5000)
 
 
-def test_files_that_cannot_be_read(
-    toml: Callable[[str | bytes], Document], yaml: Callable[[str | bytes], Document], tmp_path: Path
-) -> None:
+def test_files_that_cannot_be_read(toml: Callable[[str | bytes], Document], yaml: Callable[[str | bytes], Document], tmp_path: Path) -> None:
     for read in (read_toml, read_yaml):
         with pytest.raises(BadInput, match=r"nowhere:1:1: cannot be read: No such file"):
             read(tmp_path / "nowhere")
