@@ -112,9 +112,10 @@ async def _link(name: str, cell: LoadedCell, data: Path) -> Finding:
         while not driver.metrics.connected and time.monotonic() < end:
             await asyncio.sleep(0.1)
             reading = await driver.read()
+        why = driver.metrics.why  # before it is closed
     bad = int((reading.quality == Quality.BAD).sum())
     if not driver.metrics.connects:
-        return Finding(f"device {name}", f"{device.address}: {driver.metrics.why}", good=False)
+        return Finding(f"device {name}", f"{device.address}: {why}", good=False)
     trip = driver.metrics.round_trip * 1e3
     return Finding(
         f"device {name}",

@@ -104,7 +104,7 @@ async def _has_frame(client: httpx.AsyncClient) -> bool:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(5.0):
-        while not await condition():  # noqa: ASYNC110  # the answer of a server is no event of ours
+        while not await condition():  # the answer of a server is no event of ours
             await asyncio.sleep(0.01)
 
 
