@@ -67,9 +67,8 @@ def main() -> None:
     times = scan_times()
     p50, p99 = np.percentile(times, [50, 99])
     points = len(load_cell(cell_path("demo")).plan.points)
-    print(
-        f"scan of the demo cell ({points} points): p50 {p50 * 1e6:.0f} us, p99 {p99 * 1e6:.0f} us = {p50 / 0.1:.2%} and {p99 / 0.1:.2%} of its 100 ms period"
-    )
+    share = f"{p50 / 0.1:.2%} and {p99 / 0.1:.2%} of its 100 ms period"
+    print(f"scan of the demo cell ({points} points): p50 {p50 * 1e6:.0f} us, p99 {p99 * 1e6:.0f} us = {share}")
     plant, real = stretch(0.1, 10_000)
     print(f"lockstep with a scan each 100 ms of plant time: {plant / real:,.0f} x real time ({plant:.0f} s in {real:.2f} s)")
     plant, real = whole_batch(27.0)
