@@ -33,10 +33,12 @@ from recipes.classes import UnitClass, load_classes
 __all__ = ["InfluxConfig", "LoadedCell", "WebConfig", "cell_path", "class_file", "load_cell"]
 
 FLOOR = 0.05  # [s] no device is polled faster
+SAFE_STATE = "safe_state"  # the signal by which a device says that it has fallen to its own safe state
 SERVICE_POINTS = {
     "SERVICE.SCAN_MS": ("ms", 0.0, 1e6, "Execution time of the last scan"),
     "SERVICE.LATE_MS": ("ms", 0.0, 1e7, "Lateness of the last scan"),
     "SERVICE.QUEUE": ("", 0.0, 1e9, "Frames waiting for the historian"),
+    "SERVICE.UNSTORED": ("", 0.0, 1.0, "The historian cannot write"),
     "SERVICE.DROPPED": ("", 0.0, 1e12, "Frames the historian has lost since the start"),
 }
 
@@ -286,6 +288,8 @@ class _Compiler:
                 self.say((*at, "address"), f"address {address} is already that of device {ends[str(address)]}")
             ends[str(address)] = name
             self.devices[name] = Device(name, profile, address)
+            if SAFE_STATE in profile.signals and SAFE_STATE not in entry.tags.values():
+                self._bind(name, profile, f"{name}.SAFE", SAFE_STATE, at)
             for tag, given in entry.tags.items():
                 self._bind(name, profile, tag, given, (*at, "tags", tag))
 
@@ -326,6 +330,7 @@ class _Compiler:
                 Tag(f"{name}.UP", "", 0, 1, f"Link to {name} ({device_.profile.description})"),
                 Tag(f"{name}.RTT", "s", 0, 1e3, f"Round trip of the last read of {name}"),
                 Tag(f"{name}.LOSSES", "", 0, 1e9, f"Times the link to {name} was lost"),
+                Tag(f"{name}.UNTAKEN", "", 0, 1e3, f"Outputs that {name} does not take"),
             ]
         service = [Tag(name, *row) for name, row in SERVICE_POINTS.items()]
         for name in self.file.selectors:
@@ -372,6 +377,8 @@ class _Compiler:
                 self.image.place(f"{name}.UP"),
                 self.image.place(f"{name}.RTT"),
                 self.image.place(f"{name}.LOSSES"),
+                self.image.place(f"{name}.UNTAKEN"),
+                int(places[device.profile.place(SAFE_STATE)]) if SAFE_STATE in device.profile.names else -1,
             )
         self.freshness = Freshness(uncertain, bad)
 
@@ -625,7 +632,7 @@ class _Compiler:
             device = self.owner.get(tag.name, "")
             if tag.name in SERVICE_POINTS:
                 kind = "service"
-            elif tag.name.rpartition(".")[2] in ("UP", "RTT", "LOSSES") and tag.name.rpartition(".")[0] in self.devices:
+            elif tag.name.rpartition(".")[2] in ("UP", "RTT", "LOSSES", "UNTAKEN") and tag.name.rpartition(".")[0] in self.devices:
                 kind, device = "device", tag.name.rpartition(".")[0]
             unit = owner.get(tag.name, "") or self._unit_of(tag.name)
             points.append(Point(tag.name, tag.eu, tag.low, tag.high, tag.description, kind, unit, device))

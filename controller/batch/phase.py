@@ -39,6 +39,9 @@ class Phase(ABC):
     def running(self, unit: UnitView) -> Steps:
         """Ask for outputs and yield why it waits, once a scan; return when done."""
 
+    def count(self, unit: UnitView) -> None:  # noqa: B027  most phases have nothing to count
+        """Add to `progress` what has passed since the last scan; called in every scan from its start to its end, in a hold too."""
+
     def keep(self, name: str, value: float) -> None:
         """Record a result under this step's record name; a step without one records nothing."""
         if self.record:

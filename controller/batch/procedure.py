@@ -7,12 +7,12 @@ A `Procedure` is driven by the scan: `scan` once per scan, `command` for what pe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import controller.batch.phases  # noqa: F401  makes the phases known
-from controller.batch.phase import CATALOGUE, PhaseFailed, Steps
+from controller.batch.phase import CATALOGUE, Phase, PhaseFailed, Steps
 from controller.batch.records import BatchState, Event, StepRecord
 from controller.core.equipment import Bench, NotGood, UnitView
 from controller.core.frame import PromptView, StepView
@@ -45,6 +45,8 @@ class Procedure:
         self.events: list[Event] = []
         self._units = {alias: UnitView(bench.plan.units[name], bench) for alias, name in state.units.items()}
         self._entered: dict[str, _Entered] = {}
+        self._phases: dict[str, tuple[Phase, UnitView]] = {}  # of steps that have begun: they count in a hold too
+        self._watching: dict[int, str] = {}  # watches that are true now, and what they say
         self._leaves = list(recipe.leaves())
         self._groups = {group.path: group for group in recipe.groups()}
         self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
@@ -102,10 +104,13 @@ class Procedure:
         if refused := why_not(self.state.state, verb):
             return refused
         if verb is Verb.RESTART:
+            self.state.confirmed = True
+            self.state.watches.clear()
             for leaf in self.running():
                 record = self.state.steps[leaf.path]
-                record.held, record.extended = 0.0, record.active
+                record.extended = record.active
                 record.resume.clear()
+                record.memory.clear()  # nobody has looked during the hold: a condition that lasts begins anew
         self._go(COMMANDS[verb][1], why or f"{verb} by {who}", who)
         return ""
 
@@ -141,8 +146,13 @@ class Procedure:
         state = self.state
         for view in self._units.values():
             view.issued = {}
+        for path, (phase, view) in self._phases.items():
+            if state.steps[path].state in ("running", "held"):
+                phase.count(view)
         if state.state in (State.RUNNING, State.PAUSING, State.PAUSED):
-            self._watch()
+            self._watch(("hold", "stop", "abort", "alarm"))
+        elif state.state in (State.HOLDING, State.HELD, State.RESTARTING):
+            self._watch(("stop", "abort", "alarm"))
         if state.state in (State.RUNNING, State.PAUSING, State.PAUSED):
             progressed = self._walk(self.recipe.procedure, may_start=state.state is State.RUNNING)
             if state.state is State.PAUSING and self._at_rest():
@@ -208,7 +218,7 @@ class Procedure:
                 finished = False
                 if not group.parallel:
                     break
-        if group.limit is not None and not finished:
+        if group.limit is not None and not finished and self.state.state is not State.PAUSED:
             taken = self.state.groups[group.path] = self.state.groups.get(group.path, 0.0) + self.bench.dt
             if taken > group.limit:
                 self.state.groups[group.path] = 0.0  # a restart gives it the whole time again
@@ -262,7 +272,7 @@ class Procedure:
                 entered.says = ""
             record.issued = {role: (value, None if math.isinf(ramp) else ramp) for role, (value, ramp) in view.issued.items()}
         truth = None if step.until is None else step.until.truth(self, record.memory)
-        if truth is True or entered.finished:
+        if truth is True or (entered.finished and step.until is None):
             self._end(step, "done")
         elif step.until is not None and truth is None and (lost := self._lost(step.until)):
             self.hold(f"{step.path} waits for '{step.until.text}', but {lost}")
@@ -277,6 +287,7 @@ class Procedure:
                 raise PhaseFailed(f"parameter {name} is not known yet; check that the step it comes from has run")
         phase = kind(**arguments, progress=record.progress, records=self.state.records, record=step.record or "", context=self.context)
         view = UnitView(self._units[step.unit].unit, self.bench)
+        self._phases[step.path] = phase, view
         return _Entered(phase.running(view), view)
 
     def _lost(self, condition: Expression) -> str:
@@ -293,6 +304,7 @@ class Procedure:
         record.state, record.ended = state, self.now  # type: ignore[assignment]
         self._active = None
         self._entered.pop(step.path, None)
+        self._phases.pop(step.path, None)
 
     # hold and watches ---------------------------------------------------------------------------------------------------
 
@@ -303,7 +315,7 @@ class Procedure:
             record.state, record.held = "held", record.held + self.bench.dt
             if isinstance(leaf, RunStep):
                 self._keep(leaf, record)
-                if leaf.max_hold is not None and record.held > leaf.max_hold and state.state is not State.RESTARTING:
+                if leaf.max_hold is not None and record.held > leaf.max_hold:
                     self._deviate(leaf.path, f"{leaf.path} was held for {_time(record.held)}, at most {_time(leaf.max_hold)}: stopped")
                     self._go(State.STOPPING, f"{leaf.path} may be held for at most {_time(leaf.max_hold)}")
                     return
@@ -311,7 +323,8 @@ class Procedure:
             self._automatic(state.why)
         elif state.state is State.RESTARTING and (waits := self._not_ready()) is None:
             for leaf in self.running():
-                self.state.steps[leaf.path].state = "running"
+                record = self.state.steps[leaf.path]
+                record.state, record.held = "running", 0.0
             self._automatic("restarted")
         elif state.state is State.RESTARTING:
             state.why = f"waits for {waits}"
@@ -320,9 +333,10 @@ class Procedure:
         """Ask for what a held step keeps: loops stay, outputs go to their device's safe value, unless the recipe says otherwise."""
         view = self._units[step.unit]
         for role, (value, ramp) in record.issued.items():
-            wish = step.on_hold.get(role, "keep" if view.role(role).kind == "loop" else "stop")
-            if view.role(role).kind == "loop":
-                if wish != "stop":
+            loop = view.role(role).kind == "loop"
+            wish = step.on_hold.get(role, "keep" if loop else "stop") if self.state.confirmed else "stop"
+            if loop:
+                if wish != "stop" and math.isfinite(view.value(role)):  # a loop that sees nothing is let go
                     view.control(role, value if wish == "keep" else float(wish), math.inf if ramp is None else ramp)
             else:
                 view.request(role, value if wish == "keep" else view.rest(role) if wish == "stop" else float(wish))
@@ -335,32 +349,42 @@ class Procedure:
                     return leaf.resume.explain(self, record.resume)
         return None
 
-    def _watch(self) -> None:
+    def _watch(self, actions: Collection[str]) -> None:
+        """Judge the watches whose action means something now; the first that reacts ends it, so that none undoes another."""
+        before = self.state.state
         for place, watch in enumerate(self.recipe.watches):
             if watch.during is not None and not self._during(watch.during):
                 self.state.watches.pop(str(place), None)  # a timed condition begins anew with its step
+                self._watching.pop(place, None)
+                continue
+            if watch.action not in actions or self.state.state is not before:
                 continue
             memory = self.state.watches.setdefault(str(place), {})
             truth = watch.condition.truth(self, memory)
             if truth is True:
-                self._react(watch, f"{watch.say or watch.condition.text}: {watch.condition.explain(self, memory)}")
+                self._react(place, watch, f"{watch.say or watch.condition.text}: {watch.condition.explain(self, memory)}")
             elif truth is None and (lost := self._lost(watch.condition)):
-                self._react(watch, f"{watch.say or watch.condition.text} cannot be judged: {lost}")
+                self._react(place, watch, f"{watch.say or watch.condition.text} cannot be judged: {lost}")
+            else:
+                self._watching.pop(place, None)
 
     def _during(self, path: str) -> bool:
         return any(leaf.path == path or leaf.path.startswith(f"{path}/") for leaf in self.running())
 
-    def _react(self, watch: Watch, why: str) -> None:
+    def _react(self, place: int, watch: Watch, why: str) -> None:
+        new = place not in self._watching
+        self._watching[place] = why
         if watch.action == "hold":
             self.hold(why)
-        elif watch.action == "stop":
+        elif watch.action in ("stop", "abort"):
             self._deviate("watch", why)
-            self._go(State.STOPPING, why)
-        elif watch.action == "abort":
+            self._go(State.STOPPING if watch.action == "stop" else State.ABORTING, why)
+        elif new:
             self._deviate("watch", why)
-            self._go(State.ABORTING, why)
-        elif why not in self.state.deviations:
-            self._deviate("watch", why)
+
+    def warnings(self) -> dict[str, str]:
+        """Return what the watches that only alarm say now, by name."""
+        return {f"WATCH-{place + 1}": why for place, why in self._watching.items() if self.recipe.watches[place].action == "alarm"}
 
     # what people see ----------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,7 @@ class BatchState:
     counters: dict[str, float] = field(default_factory=dict)  # amounts that went through each output since the start
     deviations: list[str] = field(default_factory=list)
     released: bool | None = None
+    confirmed: bool = True  # False after a restart of the service, until a person restarts the batch: nothing is kept running
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

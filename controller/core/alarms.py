@@ -55,10 +55,12 @@ def update(
     A BAD value neither raises nor clears a measured alarm: its device's alarm says that it is not known.
     """
     over = margin(rows.when, values)
-    enabled = (rows.enable.place < 0) | met(rows.enable, margin(rows.enable, values))
+    allowed = margin(rows.enable, values)
+    always = rows.enable.place < 0
+    enabled = always | met(rows.enable, allowed)
     with np.errstate(invalid="ignore"):
         comes = met(rows.when, over) & enabled
-        stays = last.on & enabled & ((over >= -rows.hysteresis) | np.isnan(over))
+        stays = last.on & (enabled | np.isnan(allowed)) & ((over >= -rows.hysteresis) | np.isnan(over))
     pending = np.where(comes, last.pending + dt, 0.0)
     on = (comes & (pending >= rows.delay)) | stays
     current = {rows.names[row] for row in np.flatnonzero(on)} | raised.keys()

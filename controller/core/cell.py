@@ -76,10 +76,14 @@ class Cell:
         self._manual_out: FloatArray = np.full(n, np.nan)
         self._interlocks = interlocks.initial(plan.interlocks)
         self._acting: tuple[str, ...] = ()
+        self._aborted = False
+        self._doubted = np.zeros(len(plan.selectors.of), dtype=np.bool_)
         self._alarms = alarms.initial(plan.alarms)
         self._known, self._estimate = -1, estimate({})
         self._left: float | None = None
         self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
+        self._untaken = np.array([row.untaken for row in plan.devices.values()], dtype=np.intp)
+        self._safes = np.array([row.safe for row in plan.devices.values() if row.safe >= 0], dtype=np.intp)
         # roles with a flow behind them: what went through is counted for the report
         self._flows = {name: self._flows_of(unit) for name, unit in plan.units.items()}
 
@@ -123,7 +127,7 @@ class Cell:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(known, members, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
         low, high = np.where(known, members, np.inf).min(axis=1), np.where(known, members, -np.inf).max(axis=1)
-        doubt = (count < rows.member.sum(axis=1)) | (high - low > rows.agree)
+        self._doubted = doubt = (count < rows.member.sum(axis=1)) | (high - low > rows.agree)
         worst = np.where(known, image.quality[rows.of], 0).max(axis=1)
         quality = np.where(count == 0, _BAD, np.where(doubt, _UNCERTAIN, worst)).astype(np.uint8)
         return np.concatenate((image.value, mean)), np.concatenate((image.quality, quality))
@@ -132,15 +136,28 @@ class Cell:
         """Hold a batch whose active units have lost a device."""
         if self.procedure is None or self.procedure.state.state not in (State.RUNNING, State.PAUSING, State.PAUSED, State.RESTARTING):
             return
-        down = ~(self.bench.values[self._ups] == 1.0)
-        if not down.any():
+        unfit = self._unfit()
+        if not unfit:
             return
-        lost = {name for name, is_down in zip(self.plan.devices, down, strict=True) if is_down}
         for unit in sorted(self.procedure.active_units()):
-            if mine := lost.intersection(self.plan.units[unit].devices):
-                device = self.plan.devices[min(mine)].device
-                self.procedure.hold(f"unit {unit} has lost device {device.name} ({device.address}); restart when it is back")
+            if mine := unfit.keys() & set(self.plan.units[unit].devices):
+                self.procedure.hold(f"unit {unit} {unfit[min(mine)]}; restart when that is mended")
                 return
+
+    def _unfit(self) -> dict[str, str]:
+        """Return the devices that cannot be worked with, and what is wrong with each."""
+        values = self.bench.values
+        wrong: dict[str, str] = {}
+        if (values[self._ups] == 1.0).all() and not (values[self._untaken] > 0.0).any() and not (values[self._safes] > 0.5).any():
+            return wrong
+        for name, row in self.plan.devices.items():
+            if values[row.up] != 1.0:
+                wrong[name] = f"has lost device {name} ({row.device.address})"
+            elif row.safe >= 0 and values[row.safe] > 0.5:
+                wrong[name] = f"cannot use device {name}: it has fallen to its own safe state"
+            elif values[row.untaken] > 0.0:
+                wrong[name] = f"cannot use device {name}: it does not take {values[row.untaken]:.0f} of its outputs"
+        return wrong
 
     def _flows_of(self, unit: UnitPlan) -> list[tuple[str, int]]:
         """Return (name, input) of everything that flows through a unit; an output that a loop shares with a role counts once."""
@@ -169,6 +186,11 @@ class Cell:
         """Return what is asked of the outputs (m,), by priority: manual > remote > automatic > rest."""
         plan, bench, state = self.plan, self.bench, self._loops
         rows = plan.loops
+        aborted = self.procedure is not None and self.procedure.state.state in (State.ABORTING, State.ABORTED)
+        if aborted and not self._aborted:
+            # abort means everything: a loop that a person had taken is let go too; it can be taken again afterwards
+            state.mode = np.full_like(state.mode, Mode.REMOTE)
+        self._aborted = aborted
         remote = state.mode == Mode.REMOTE
         sp = np.where(remote, bench.setpoints(), np.where(state.mode == Mode.AUTO, self._manual_sp, np.nan))
         active = np.isfinite(sp) & (state.mode != Mode.MAN)
@@ -177,9 +199,8 @@ class Cell:
         shown = np.where(np.isnan(values[plan.readback]), self._outputs, values[plan.readback])
         rest = np.where(np.isnan(plan.rest), shown, plan.rest)
         asked = np.where(np.isnan(bench.asked), rest, bench.asked)
-        if self.procedure is not None and self.procedure.state.state in (State.ABORTING, State.ABORTED):
+        if aborted:
             asked = np.where(np.isnan(plan.safe), shown, plan.safe)
-            active = active & ~remote
         asked[rows.out[active]] = self._loops.out[active]
         manual = (state.mode == Mode.MAN) & np.isfinite(self._manual_out)
         asked[rows.out[manual]] = self._manual_out[manual]
@@ -221,36 +242,51 @@ class Cell:
         return Event("alarm", name, "normal" if comes else "alarm", "alarm" if comes else "normal", why=view.text if view else "")
 
     def _raised(self) -> dict[str, alarms.Raised]:
+        """Return the alarms that the cell raises about itself, as long as they are so."""
         raised: dict[str, alarms.Raised] = {}
-        for place, (name, row) in enumerate(self.plan.devices.items()):
-            if self.bench.values[self._ups[place]] != 1.0:
+        for name, wrong in self._unfit().items():
+            if self.bench.values[self.plan.devices[name].up] != 1.0:
+                address = self.plan.devices[name].device.address
                 raised[f"LINK-{name}"] = alarms.Raised(
                     "",
                     1,
-                    f"Device {name} does not answer at {row.device.address}",
+                    f"Device {name} does not answer at {address}",
                     "cable, power or address",
                     "its values are BAD; units that need it hold",
                     "bring it back, then RESTART the batch",
                 )
+            else:
+                raised[f"DEVICE-{name}"] = alarms.Raised(
+                    "", 1, f"The cell {wrong}", "see the device", "outputs are not what was asked; units that need it hold", "mend it, then RESTART"
+                )
+        rows = self.plan.interlocks
         for name in self._acting:
-            row_ = self.plan.interlocks.names.index(name)
+            row = rows.names.index(name)
             raised[name] = alarms.Raised(
-                self.plan.interlocks.units[row_],
-                1,
-                f"Interlock {name} holds: {self._first_out(name)}",
-                "see the permit",
-                self.plan.interlocks.texts[row_],
-                "remove the cause",
+                rows.units[row], 1, f"Interlock {name} holds: {self._first_out(name)}", "see the permit", rows.texts[row], "remove the cause"
             )
-        if self.procedure is not None and self.procedure.state.state in (State.HOLDING, State.HELD):
-            raised["BATCH-HELD"] = alarms.Raised(
-                "",
-                2,
-                f"Batch {self.procedure.state.id} is held: {self.procedure.state.why}",
-                "see the reason",
-                "the product waits",
-                "remove the cause, then RESTART",
+        loops_ = self.plan.loops
+        taken = (self._loops.mode == Mode.AUTO) & ~np.isfinite(self.bench.values[loops_.pv])
+        for place in taken.nonzero()[0]:
+            name, tag = loops_.names[place], self.plan.inputs[int(loops_.pv[place])].name
+            raised[f"PV-{name}"] = alarms.Raised(
+                "", 2, f"Loop {name} in AUTO does not know {tag}", "sensor or device", "its output stays where it is", "take it to MAN, mend the sensor"
             )
+        for place in self._doubted.nonzero()[0]:
+            name = self.plan.inputs[len(self.plan.image) + int(place)].name
+            raised[f"DIFF-{name}"] = alarms.Raised(
+                "", 2, f"The measurements behind {name} disagree, or one is lost", "drift or coating", f"{name} is UNCERTAIN", "compare with a grab sample"
+            )
+        if self.bench.values[self.plan.service["SERVICE.UNSTORED"]] > 0.5:
+            raised["HISTORIAN"] = alarms.Raised("", 2, "The historian cannot write", "disk full or gone", "telemetry is lost and ledgered", "free some disk")
+        if self.procedure is not None:
+            for name, why in self.procedure.warnings().items():
+                raised[name] = alarms.Raised("", 3, why, "see the recipe", "a deviation of this batch", "look at the unit")
+            state = self.procedure.state
+            if state.state in (State.HOLDING, State.HELD, State.RESTARTING):
+                raised["BATCH-HELD"] = alarms.Raised(
+                    "", 2, f"Batch {state.id} is held: {state.why}", "see the reason", "the product waits", "remove the cause, then RESTART"
+                )
         return raised
 
     # commands -----------------------------------------------------------------------------------------------------------
@@ -278,15 +314,17 @@ class Cell:
         lost = [f"{name} ({row.device.address})" for name, row in self.plan.devices.items() if self.bench.values[row.up] != 1.0]
         if lost:
             return f"START needs every device of the cell; lost: {', '.join(lost)}"
+        if unfit := self._unfit():
+            return "START: the cell " + "; ".join(unfit.values())
         manual = [self.plan.loops.names[row] for row in np.flatnonzero(self._loops.mode != Mode.REMOTE)]
         return f"START needs every loop in REMOTE; not so: {', '.join(manual)}" if manual else ""
 
     def _obey(self, command: Command | Begin) -> list[Event]:
-        refused = ""
+        refused, done = "", list[Event]()
         if isinstance(command, Begin):
             return self._begin(command)
         if isinstance(command, Transition):
-            refused = self._transition(command)
+            refused, done = self._transition(command)
         elif isinstance(command, Answer):
             refused = self.procedure.answer(command.prompt, command.value, command.who) if self.procedure else "no batch is running"
         elif isinstance(command, Acknowledge):
@@ -295,7 +333,7 @@ class Cell:
             refused = interlocks.release(self.plan.interlocks, self._interlocks, command.interlock, self.bench.values)
         elif isinstance(command, Tune):
             refused = self._tune(command)
-        return [Event("command", command.do, "", f"refused: {refused}" if refused else "done", command.who, command.why)]
+        return [Event("command", command.do, "", f"refused: {refused}" if refused else "done", command.who, command.why), *done]
 
     def _begin(self, begin: Begin) -> list[Event]:
         if self.procedure is not None:
@@ -305,13 +343,14 @@ class Cell:
         self._known, self._left = -1, None
         return [Event("batch", begin.state.id, State.IDLE, begin.state.state, begin.who, begin.state.why)]
 
-    def _transition(self, command: Transition) -> str:
+    def _transition(self, command: Transition) -> tuple[str, list[Event]]:
         if self.procedure is None:
-            return why_not(State.IDLE, command.verb)
+            return why_not(State.IDLE, command.verb), []
         refused = self.procedure.command(command.verb, command.who, command.why)
+        events, self.procedure.events = self.procedure.events, []
         if not refused and command.verb is Verb.RESET:
             self.procedure = None
-        return refused
+        return refused, events
 
     def _tune_refused(self, command: Tune) -> str:
         rows = self.plan.loops

@@ -92,6 +92,11 @@ class UnitView:
             raise NotGood(f"{self.unit.name} {role} ({tag}) is BAD; check its device and its range")
         return float(self.bench.values[bound.measured])
 
+    def trusted(self, role: str) -> bool:
+        """Return whether the measured value of a role is GOOD; raise `NotGood` if it is BAD."""
+        self.good(role)
+        return int(self.bench.quality[self.unit.roles[role].measured]) == 0
+
     def request(self, role: str, value: float) -> None:
         """Ask for an output [eu of the role] in this scan; raise `ValueError` for what is not finite or outside its range."""
         place = self.unit.roles[role].output

@@ -35,8 +35,9 @@ def judge(rows: InterlockRows, last: InterlockState, values: FloatArray, dt: flo
     too, but only a limit that a good value has passed latches: a cable that was out for a moment is not a plant that was hot.
     """
     inside = margin(rows.permit, values)
-    outside_for = np.where(met(rows.permit, inside), 0.0, last.outside_for + dt)
-    trips = (outside_for > 0.0) & (outside_for >= rows.delay)
+    given = met(rows.permit, inside)
+    outside_for = np.where(given, 0.0, last.outside_for + dt)
+    trips = ~given & (outside_for >= rows.delay)
     latched = last.latched | (trips & rows.latch & np.isfinite(inside))
     tripped = trips | latched | (last.tripped & ~met(rows.permit, inside, rows.hysteresis))
     return InterlockState(tripped, latched, outside_for)

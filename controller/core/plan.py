@@ -29,6 +29,8 @@ class DeviceRows:
     up: int  # image places of what the link says of itself
     round_trip: int
     losses: int
+    untaken: int  # how many outputs the device has not taken for a while
+    safe: int  # whether it says that it has fallen to its own safe state; -1 if it cannot say
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
 from drivers.driver import Driver, WriteOutcome, WriteResult
 from drivers.image import ProcessImage
-from drivers.tags import FloatArray, Quality
+from drivers.tags import FloatArray
 
 __all__ = ["Exchange"]
 
-_GOOD = np.uint8(Quality.GOOD)
+_PATIENCE = 2.0  # [s] monotonic until an output that is not taken counts; a device that wakes up refuses for a moment
+_AGAIN = 0.5  # [s] monotonic between two writes of an output that is not taken
 _HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
 
 
@@ -33,13 +34,15 @@ class Exchange:
         profile = rows.device.profile
         self._bound = np.flatnonzero(rows.places >= 0)
         self._part = image.part(rows.places[self._bound])
-        self._links = image.part(np.array([rows.up, rows.round_trip, rows.losses], dtype=np.intp))
+        self._links = image.part(np.array([rows.up, rows.round_trip, rows.losses, rows.untaken], dtype=np.intp))
         self._readback = plan.readback[rows.outputs]
         self._exact = np.array([profile.signals[name].type not in ("float32", "float64") for name in rows.signals], dtype=np.bool_)
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
         self._beaten = -math.inf
-        self._link: tuple[float, float, float] | None = None
+        self._link: tuple[float, ...] | None = None
+        self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
+        self._tried: dict[str, float] = {}  # signal: when one that does not take was written last
         # a float32 register holds 7 digits: a difference below 1e-5 of the range is the same value
         self._near = np.where(self._exact, 0.0, 1e-5 * self._span)
         self._reported: dict[str, WriteResult] = {}
@@ -54,9 +57,10 @@ class Exchange:
         self.image.update(self._part, reading.values[self._bound], reading.quality[self._bound], source[self._bound], plant, monotonic)
         metrics = self.driver.metrics
         trip = metrics.round_trip if math.isfinite(metrics.round_trip) else 0.0
-        if (link := (float(metrics.connected), trip, float(metrics.losses))) != self._link:
+        untaken = sum(monotonic - since > _PATIENCE for since in self._failing.values())
+        if (link := (float(metrics.connected), trip, float(metrics.losses), float(untaken))) != self._link:
             self._link = link
-            self.image.update(self._links, np.array(link), np.zeros(3, dtype=np.uint8), plant, plant, monotonic)
+            self.image.update(self._links, np.array(link), np.zeros(4, dtype=np.uint8), plant, plant, monotonic)
         if metrics.connected:
             self.first.set()
         return self._link_event(metrics.connected, metrics.why)
@@ -72,9 +76,10 @@ class Exchange:
     async def write(self, outputs: FloatArray, beat: int) -> list[Event]:
         """Write what differs from the last read, and the heartbeat `beat`; return what the journal should know."""
         if not self.driver.metrics.connected:
+            self._failing.clear()  # a lost device has an alarm of its own
             return []
-        changes = self._changes(outputs)
         now = self.clock.monotonic()
+        changes = {signal: value for signal, value in self._changes(outputs).items() if now - self._tried.get(signal, -math.inf) >= _AGAIN}
         if self._heartbeat is not None and now - self._beaten >= _HEARTBEAT:
             self._beaten = now
             changes[self._heartbeat] = float(beat % 65536)
@@ -84,13 +89,23 @@ class Exchange:
         return [event for outcome in outcomes if outcome.signal != self._heartbeat for event in self._note(outcome)]
 
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
-        """Return the signals whose last reading is good and is not what is asked for [eu of each]."""
+        """Return the signals that do not read as what is asked for [eu of each]: other, out of range, doubtful or not a number."""
         wanted, found = outputs[self.rows.outputs], self.image.value[self._readback]
-        differs = (np.abs(found - wanted) > self._near) & (self.image.quality[self._readback] == _GOOD)
+        same = np.abs(found - wanted) <= self._near  # false for NaN
+        differs = np.isfinite(wanted) & ~same
+        for place in same.nonzero()[0] if self._failing else ():
+            self._failing.pop(self.rows.signals[place], None)
+            self._tried.pop(self.rows.signals[place], None)
         return {self.rows.signals[place]: float(wanted[place]) for place in differs.nonzero()[0]}
 
     def _note(self, outcome: WriteOutcome) -> list[Event]:
-        """Journal a write that did not go well, once until it does."""
+        """Journal a write that did not go well, once until it does; note since when, and do not hurry to write it again."""
+        if outcome.result is WriteResult.CONFIRMED:
+            self._failing.pop(outcome.signal, None)
+            self._tried.pop(outcome.signal, None)
+        else:
+            self._tried[outcome.signal] = self.clock.monotonic()
+            self._failing.setdefault(outcome.signal, self._tried[outcome.signal])
         if self._reported.get(outcome.signal, WriteResult.CONFIRMED) is outcome.result:
             return []
         self._reported[outcome.signal] = outcome.result

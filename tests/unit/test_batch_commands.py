@@ -56,6 +56,7 @@ class Echo:
         self.values = {name: np.clip(np.full(len(profile.signals), 20.0), profile.low, profile.high) for name, profile in profiles.items()}
         for name, profile in profiles.items():
             self.values[name][profile.writable] = profile.safe[profile.writable]
+            self.set(name, safe_state=0.0)
         self.set("leach", volume=3.0, pressure=0.0, hydrogen=0.0, press_pressure=0.0)
         self.set("reactor", ph_a=11.0, ph_b=11.0, room_ammonia=0.0, oxygen=0.0)
 

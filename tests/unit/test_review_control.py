@@ -64,7 +64,7 @@ procedure:
 )
 
 
-@found
+
 @pytest.mark.parametrize("there", [float("nan"), 25.0])
 def test_an_output_whose_readback_is_bad_is_still_put_to_its_safe_value(tmp_path: Path, there: float) -> None:
     bed = Bed(tmp_path)
@@ -75,7 +75,7 @@ def test_an_output_whose_readback_is_bad_is_still_put_to_its_safe_value(tmp_path
     assert bed.plant.get("leach", "acid_flow_sp") == 0.0
 
 
-@found
+
 def test_a_clock_that_stands_still_kills_no_scan(tmp_path: Path) -> None:
     bed = Bed(tmp_path)
     bed.for_minutes(1)
@@ -84,7 +84,7 @@ def test_a_clock_that_stands_still_kills_no_scan(tmp_path: Path) -> None:
     assert bed.scan.frame.state == "RUNNING"
 
 
-@found
+
 def test_a_clock_that_stands_still_lets_no_interlock_pass(tmp_path: Path) -> None:
     bed = Bed(tmp_path, STIR)
     bed.for_minutes(1)
@@ -95,7 +95,7 @@ def test_a_clock_that_stands_still_lets_no_interlock_pass(tmp_path: Path) -> Non
     assert bed.output("FY-201") == 0.0
 
 
-@found
+
 @pytest.mark.parametrize("mode", ["MAN", "AUTO"])
 def test_abort_takes_a_loop_that_a_person_has_taken_to_its_safe_value_too(tmp_path: Path, mode: str) -> None:
     bed = Bed(tmp_path)
@@ -107,7 +107,7 @@ def test_abort_takes_a_loop_that_a_person_has_taken_to_its_safe_value_too(tmp_pa
     assert bed.output("TY-201") == 0.0
 
 
-@found
+
 def test_a_loop_that_has_lost_its_measurement_holds_the_batch(tmp_path: Path) -> None:
     bed = Bed(tmp_path, WARM)
     bed.for_minutes(5)
@@ -116,7 +116,7 @@ def test_a_loop_that_has_lost_its_measurement_holds_the_batch(tmp_path: Path) ->
     assert bed.scan.frame.state == "HELD"
 
 
-@found
+
 def test_a_step_never_ends_without_its_until(tmp_path: Path) -> None:
     bed = Bed(tmp_path, INERT)
     bed.plant.set("shredder", oxygen=3.5, temperature=20.0, hydrogen=0.0)
@@ -128,7 +128,7 @@ def test_a_step_never_ends_without_its_until(tmp_path: Path) -> None:
         bed.send(Verb.RESTART)
 
 
-@found
+
 def test_time_in_hold_is_no_time_that_a_condition_has_held(tmp_path: Path) -> None:
     bed = Bed(tmp_path, TIMED)
     bed.for_minutes(2)
@@ -141,7 +141,7 @@ def test_time_in_hold_is_no_time_that_a_condition_has_held(tmp_path: Path) -> No
     assert bed.scan.frame.state == "RUNNING"
 
 
-@found
+
 def test_an_abort_is_not_turned_into_a_stop_by_the_next_watch(tmp_path: Path) -> None:
     watches = 'watch:\n  - {if: "L1.temperature > 60 degC", do: abort}\n  - {if: "L1.temperature > 50 degC", do: stop}\n'
     bed = Bed(tmp_path, LEACH.replace("watch:\n", watches))
@@ -151,7 +151,7 @@ def test_an_abort_is_not_turned_into_a_stop_by_the_next_watch(tmp_path: Path) ->
     assert bed.scan.frame.state == "ABORTED"
 
 
-@found
+
 def test_a_watch_that_only_alarms_does_so_once_and_is_in_the_alarm_list(tmp_path: Path) -> None:
     bed = Bed(tmp_path, LEACH.replace("do: hold, while: work", "do: alarm"))
     bed.for_minutes(1)
@@ -163,7 +163,7 @@ def test_a_watch_that_only_alarms_does_so_once_and_is_in_the_alarm_list(tmp_path
     assert {alarm.name for alarm in bed.scan.frame.alarms} - before
 
 
-@found
+
 def test_what_flowed_while_a_hold_began_is_counted(tmp_path: Path) -> None:
     bed = Bed(tmp_path, LEACH.replace("max: 20 min", "max: 200 min").replace("40 L, range", "90 L, range"))
     real = [0.0]
@@ -182,7 +182,7 @@ def test_what_flowed_while_a_hold_began_is_counted(tmp_path: Path) -> None:
     assert bed.dosed() == pytest.approx(real[0], abs=1.7)  # at most two scans of 10 L/min, not two for each hold
 
 
-@found
+
 def test_reset_is_a_change_of_state_in_the_journal(tmp_path: Path) -> None:
     bed = Bed(tmp_path)
     bed.send(Verb.ABORT)
@@ -191,7 +191,7 @@ def test_reset_is_a_change_of_state_in_the_journal(tmp_path: Path) -> None:
     assert changes[-1] == ("ABORTED", "IDLE")
 
 
-@found
+
 def test_a_wait_does_not_pass_for_its_until(tmp_path: Path) -> None:
     mix = '  - mix: {unit: L1, run: wait, with: {time: 10 min}, until: "L1.stirrer > 100 rpm", max: 10 min}\n'  # as in the library
     bed = Bed(tmp_path, f"{HEAD}units: {{L1: leach_tank}}\nprocedure:\n{mix}  - go: {{ask: Next?}}\n")

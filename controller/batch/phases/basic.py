@@ -11,7 +11,20 @@ from controller.core.equipment import UnitView
 from drivers import eu
 from recipes.model import ParameterSpec, PhaseSpec
 
-__all__ = ["Control", "Dose", "Follow", "Keep", "Wait"]
+__all__ = ["Control", "Dose", "Follow", "Keep", "Wait", "last_rate", "passed"]
+
+
+def passed(unit: UnitView, flow: str) -> float:
+    """Return the amount [eu of the flow times its time] that was measured to pass since the last scan; 0 while it is not known."""
+    value = unit.value(flow)
+    if not value > 0.0:  # false for NaN
+        return 0.0
+    return value * unit.dt * eu.convert(1.0, "s", unit.role(flow).eu.partition("/")[2])
+
+
+def last_rate(rate: float, left: float, span: float) -> float:
+    """Return the rate that doses at most what is `left` in the next scan; `span` is its length [time of the rate's eu], 0 if the clock stands."""
+    return min(rate, left / span) if span > 0.0 else rate
 
 
 @register
@@ -60,6 +73,7 @@ class Control(Phase):
     def running(self, unit: UnitView) -> Steps:
         """Ask for the setpoint in every scan; never ends by itself."""
         while True:
+            unit.good(self.loop)  # a loop without its measurement would stay where it is, for hours
             unit.control(self.loop, self.sp, math.inf if self.ramp is None else self.ramp)
             yield ""
 
@@ -87,14 +101,16 @@ class Dose(Phase):
         """Ask for the rate, slower in the last scan so that it ends on the spot."""
         flow_eu = unit.role(self.flow).eu
         amount, _, time = flow_eu.partition("/")
-        per_second = eu.convert(1.0, "s", time)
         while (dosed := self.progress.setdefault("dosed", 0.0)) < self.total * (1.0 - 1e-3):
             measured = unit.good(self.flow)
-            rate = min(self.rate, (self.total - dosed) / (unit.dt * per_second))
-            unit.request(self.flow, rate)
+            unit.request(self.flow, last_rate(self.rate, self.total - dosed, unit.dt * eu.convert(1.0, "s", time)))
             yield f"waits for {self.flow}, {dosed:.4g} of {self.total:.4g} {amount}, now {measured:.3g} {flow_eu}"
-            self.progress["dosed"] = dosed + max(unit.good(self.flow), 0.0) * unit.dt * per_second
         self.keep("amount", self.progress["dosed"])
+
+
+    def count(self, unit: UnitView) -> None:
+        """Add what has passed since the last scan."""
+        self.progress["dosed"] = self.progress.get("dosed", 0.0) + passed(unit, self.flow)
 
 
 @register

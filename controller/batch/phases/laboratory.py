@@ -53,7 +53,10 @@ class Assay(Phase):
             unit.request("point", point)
             unit.request("request", number)
             yield f"waits for sample {number:.0f} ({self.point}), {(unit.now - self.progress['since']) / 60:.0f} min under way"
+        while doubtful := [name for name in (*ELEMENTS, *_OTHERS) if not unit.trusted(name)]:
+            yield f"waits for results that are GOOD; not so: {', '.join(doubtful[:4])}"
         for name in (*ELEMENTS, *_OTHERS):
             self.keep(name, unit.good(name))
         if sum(self.records[f"{self.record}.{name}"] for name in ("ni", "co", "mn")) <= 0.0:
+            self.progress.clear()  # a restart takes another sample
             raise PhaseFailed(f"sample {number:.0f} of {self.point} holds no Ni, Co or Mn (0 mg/kg). Check the sample point and take it again.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from controller.batch.phase import Phase, PhaseFailed, Steps, register
+from controller.batch.phases.basic import last_rate, passed
 from controller.core.equipment import UnitView
 from controller.purity.composition import MOLAR_MASS
 from recipes.model import ParameterSpec, PhaseSpec
@@ -56,13 +57,17 @@ class AdjustRatio(Phase):
             self._plan(unit)
         litres: dict[str, float] = self.progress["litres"]
         dosed: dict[str, float] = self.progress["dosed"]
-        per_second = 1.0 / 60.0  # flows are in L/min
         while waiting := {role: total for role, total in litres.items() if dosed[role] < total * (1.0 - 1e-3)}:
             for role, total in waiting.items():
-                unit.request(role, min(self.rate, (total - dosed[role]) / (unit.dt * per_second)))
+                unit.request(role, last_rate(self.rate, total - dosed[role], unit.dt / 60.0))  # L/min
             yield "waits for " + ", ".join(f"{role} {dosed[role]:.1f} of {total:.1f} L" for role, total in waiting.items())
             for role in waiting:
-                dosed[role] += max(unit.good(role), 0.0) * unit.dt * per_second
+                unit.good(role)
+
+    def count(self, unit: UnitView) -> None:
+        """Add what has passed of each solution since the last scan."""
+        for role in self.progress.get("dosed", {}):
+            self.progress["dosed"][role] += passed(unit, role)
 
     def _plan(self, unit: UnitView) -> None:
         volume = unit.good("volume")  # [m3]
