@@ -74,7 +74,9 @@ async def run_cell(request: Request, console: Console) -> int:
     async with AsyncExitStack() as stack:
         reader = HistorianReader(request.data)
         if request.influx is not None:  # entered first, left last: the bus has drained when it sends the rest
-            stack.enter_context(InfluxForwarder(reader, request.influx, request.data))
+            forwarder = InfluxForwarder(reader, request.influx, request.data)
+            forwarder.__enter__()
+            stack.push_async_callback(asyncio.to_thread, forwarder.__exit__, None, None, None)  # it may send for a while: not in the loop
         service = await stack.enter_async_context(Service(request.cell, request.data, request.clock, period=request.period))
         url = await stack.enter_async_context(_page(service, reader, request))
         gc.collect()
@@ -94,7 +96,7 @@ async def run_cell(request: Request, console: Console) -> int:
         loop.remove_signal_handler(number)
     if failed is not None:
         raise failed
-    return _conclude(request, console, last, why)
+    return _conclude(request, console, last, why, service.unsafe)
 
 
 @asynccontextmanager
@@ -147,11 +149,14 @@ def _line(frame: Frame) -> str:
     return f"{frame.batch.id} {frame.state} {why}{' | '.join(running[-2:])}"
 
 
-def _conclude(request: Request, console: Console, last: Frame | None, why: str) -> int:
+def _conclude(request: Request, console: Console, last: Frame | None, why: str, unsafe: set[str]) -> int:
+    safe = "devices have their safe values"
+    if unsafe:
+        safe = f"NOT every device has confirmed its safe values: {', '.join(sorted(unsafe))}; their own heartbeat watch puts them there within 5 s"
     if why:
         console.print(f"[bold red]The service stopped by itself:[/] {why}", highlight=False)
     if last is None or last.batch is None:
-        console.print(f"Stopped; devices have their safe values. Telemetry and journal are kept in {request.data}.", highlight=False)
+        console.print(f"Stopped; {safe}. Telemetry and journal are kept in {request.data}.", highlight=False)
         return 1 if why or request.recipe is not None else 0
     report = make_report(request.data, last.batch.id, request.cell)
     path = request.data / f"{last.batch.id}.html"
@@ -160,8 +165,7 @@ def _conclude(request: Request, console: Console, last: Frame | None, why: str) 
     if last.state not in FINAL:
         running = ", ".join(step.path for step in last.batch.steps if step.state in ("running", "held"))
         console.print(
-            f"Stopped in mid-batch ({last.state}, in {running}); devices have their safe values. "
-            f"The batch is kept: a service on {request.data} finds it in HELD.",
+            f"Stopped in mid-batch ({last.state}, in {running}); {safe}. The batch is kept: a service on {request.data} finds it in HELD.",
             highlight=False,
         )
     console.print(f"Report: {path}   journal and telemetry: {request.data}", highlight=False)

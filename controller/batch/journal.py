@@ -94,25 +94,37 @@ class Journal:
     def append(self, batch: str, plant: float, wall: int, events: Sequence[Event], *, state: BatchState | None = None) -> None:
         """Write events, and the batch's state with them; return when they are on disk. Raise `JournalError` and change nothing otherwise."""
         with self._transaction() as db:
-            for event in events:
-                self._seq += 1
-                row = (self._seq, batch, plant, wall, event.kind, event.name, event.old, event.new, event.who, event.why)
-                self._head = _digest(self._head, row)
-                db.execute("INSERT INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*row, self._head))
+            self._insert(db, batch, plant, wall, events)
             if state is not None:
                 db.execute("UPDATE batch SET state = ?, checkpoint = ? WHERE id = ?", (str(state.state), json.dumps(state.to_json()), state.id))
 
+    def _insert(self, db: sqlite3.Connection, batch: str, plant: float, wall: int, events: Sequence[Event]) -> None:
+        for event in events:
+            self._seq += 1
+            row = (self._seq, batch, plant, wall, event.kind, event.name, event.old, event.new, event.who, event.why)
+            self._head = _digest(self._head, row)
+            db.execute("INSERT INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?)", (*row, self._head))
+
     def next_id(self, cell: str) -> tuple[str, int]:
-        """Return the id and number of the next batch of a cell."""
+        """Return the id and number of the next batch of a cell; raise `JournalError` if it cannot be read."""
         with self._lock:
-            number = int(self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM batch").fetchone()[0])
+            try:
+                number = int(self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM batch").fetchone()[0])
+            except sqlite3.Error as error:
+                raise JournalError(f"journal {self.path}: {error}") from None
         return f"{cell}-{number:04d}", number
 
-    def begin(self, state: BatchState, number: int, recipe_text: str, recipe_file: str, cell: str) -> None:
-        """Record a new batch with the very text of its recipe: a changed file never changes a running batch."""
+    def begin(
+        self, state: BatchState, number: int, recipe_text: str, recipe_file: str, cell: str, plant: float, wall: int, events: Sequence[Event]
+    ) -> None:
+        """Record a new batch and the command that asked for it, together or not at all.
+
+        It is kept with the very text of its recipe: a changed file never changes a running batch.
+        """
         with self._transaction() as db:
             row = (state.id, number, recipe_text, recipe_file, cell, str(state.state), json.dumps(state.to_json()))
             db.execute("INSERT INTO batch VALUES (?,?,?,?,?,?,?)", row)
+            self._insert(db, state.id, plant, wall, events)
 
 
 class JournalReader:

@@ -270,15 +270,27 @@ class Cell:
         for place in taken.nonzero()[0]:
             name, tag = loops_.names[place], self.plan.inputs[int(loops_.pv[place])].name
             raised[f"PV-{name}"] = alarms.Raised(
-                "", 2, f"Loop {name} in AUTO does not know {tag}", "sensor or device", "its output stays where it is", "take it to MAN, mend the sensor"
+                "",
+                2,
+                f"Loop {name} in AUTO does not know {tag}",
+                "sensor or device",
+                "its output stays where it is",
+                "take it to MAN, mend the sensor",
             )
         for place in self._doubted.nonzero()[0]:
             name = self.plan.inputs[len(self.plan.image) + int(place)].name
             raised[f"DIFF-{name}"] = alarms.Raised(
-                "", 2, f"The measurements behind {name} disagree, or one is lost", "drift or coating", f"{name} is UNCERTAIN", "compare with a grab sample"
+                "",
+                2,
+                f"The measurements behind {name} disagree, or one is lost",
+                "drift or coating",
+                f"{name} is UNCERTAIN",
+                "compare with a grab sample",
             )
         if self.bench.values[self.plan.service["SERVICE.UNSTORED"]] > 0.5:
-            raised["HISTORIAN"] = alarms.Raised("", 2, "The historian cannot write", "disk full or gone", "telemetry is lost and ledgered", "free some disk")
+            raised["HISTORIAN"] = alarms.Raised(
+                "", 2, "The historian cannot write", "disk full or gone", "telemetry is lost and ledgered", "free some disk"
+            )
         if self.procedure is not None:
             for name, why in self.procedure.warnings().items():
                 raised[name] = alarms.Raised("", 3, why, "see the recipe", "a deviation of this batch", "look at the unit")

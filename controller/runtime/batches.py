@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from controller.batch.procedure import expected_durations
 from controller.batch.records import BatchState
 from controller.core.cell import Begin
 from controller.core.plan import CellPlan
-from controller.core.states import FINAL, State
+from controller.core.states import FINAL, State, Verb
 from controller.purity.specification import specifications
 from drivers.source import BadInput, Position, Problem
 from recipes.classes import UnitClass
@@ -105,20 +106,47 @@ def assign(recipe: Recipe, plan: CellPlan) -> dict[str, str]:
     return taken
 
 
-def unfinished(reader: JournalReader, library: Library) -> Begin | None:
-    """Return the batch that was running when the service last ended, in HELD; None if there is none.
+def unfinished(reader: JournalReader, library: Library, plan: CellPlan) -> Begin | BatchState | None:
+    """Return the batch that was running when the service last ended, in HELD and with nothing kept running; None if there is none.
 
-    It is run from the recipe text in the journal, not from the file, which may have changed since.
+    It is run from the recipe text in the journal, not from the file, which may have changed since. A STOP or ABORT that was accepted
+    and not worked off is worked off now. A batch that cannot be gone on with on this cell is returned as its closed state.
     """
     states = [state for state in reader.batches() if state.state not in FINAL]
     if not states:
         return None
-    state, text, file = reader.batch(states[-1].id)
+    state, text, file = reader.batch(states[0].id)
+    if missing := sorted(set(state.units.values()) - plan.units.keys()):
+        return _closed(state, f"this cell has no unit {', '.join(missing)}; the batch ran on another cell or on another version of its file")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(file).name
         path.write_text(text, encoding="utf-8")
-        recipe = replace(load_recipe(path, library.classes, catalogue()), file=file)
-    was = state.state
-    state.state = State.HELD
-    state.why = f"the service was restarted while the batch was {was}; compare the plant with the journal, then RESTART"
+        try:
+            recipe = replace(load_recipe(path, library.classes, catalogue()), file=file)
+        except BadInput as error:
+            return _closed(state, f"its recipe cannot be loaded by this version: {error.problems[0].what}")
+    was, pending = state.state, _pending(reader, state.id)
+    state.confirmed = False
+    if was in (State.STOPPING, State.ABORTING) or pending:
+        state.state = State.ABORTING if State.ABORTING in (was, pending) else State.STOPPING
+        state.why = f"the service was restarted before it had worked off {state.state}"
+    else:
+        state.state = State.HELD
+        state.why = f"the service was restarted while the batch was {was}; compare the plant with the journal, then RESTART"
     return Begin(recipe, state, "blackmass", library.context(recipe), expected_durations(recipe))
+
+
+def _closed(state: BatchState, why: str) -> BatchState:
+    state.state, state.why = State.ABORTED, why
+    return state
+
+
+def _pending(reader: JournalReader, batch: str) -> State | None:
+    """Return where a STOP or ABORT leads that was accepted and that no scan has answered."""
+    pending: State | None = None
+    for entry in reader.entries(batch):
+        if entry.event.kind == "command" and entry.event.name == "transition":
+            asked = entry.event.new if entry.event.new.startswith("{") else "{}"
+            verb = json.loads(asked).get("verb")
+            pending = {Verb.STOP: State.STOPPING, Verb.ABORT: State.ABORTING}.get(verb)
+    return pending

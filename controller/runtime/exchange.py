@@ -98,6 +98,10 @@ class Exchange:
             self._tried.pop(self.rows.signals[place], None)
         return {self.rows.signals[place]: float(wanted[place]) for place in differs.nonzero()[0]}
 
+    def differs(self, outputs: FloatArray) -> bool:
+        """Whether the device shows anything else than `outputs`."""
+        return bool(self._changes(outputs))
+
     def _note(self, outcome: WriteOutcome) -> list[Event]:
         """Journal a write that did not go well, once until it does; note since when, and do not hurry to write it again."""
         if outcome.result is WriteResult.CONFIRMED:

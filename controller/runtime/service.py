@@ -23,8 +23,9 @@ from controller.batch.journal import Journal, JournalError, JournalReader
 from controller.batch.records import BatchState, Event
 from controller.config import LoadedCell
 from controller.core.cell import Begin, Cell
-from controller.core.commands import Command, Receipt, Start
+from controller.core.commands import Command, Receipt, Start, Transition
 from controller.core.frame import Frame, Point, as_json
+from controller.core.states import State, Verb
 from controller.historian.store import Historian
 from controller.runtime.batches import Library, unfinished
 from controller.runtime.bus import Bus
@@ -70,6 +71,9 @@ class Service:
         self._events: list[Event] = []
         self._stack = AsyncExitStack()
         self._happened = asyncio.Event()
+        self._turn = asyncio.Lock()  # one command at a time
+        self._sending: set[asyncio.Task[Receipt]] = set()
+        self.unsafe: set[str] = set()  # devices that did not confirm their safe values at the end
         self._journal_why = ""
 
     # lifecycle ----------------------------------------------------------------------------------------------------------
@@ -86,7 +90,12 @@ class Service:
             stack.callback(self.bus.close)
             self.cell = Cell(self.plan, boot=self.historian.boot)
             self._events.append(Event("service", self.plan.id, "", "started", why=f"blackmass {controller.__version__}, boot {self.cell.boot}"))
-            if (kept := unfinished(JournalReader(self.journal.path), self.library)) is not None:
+            kept = unfinished(JournalReader(self.journal.path), self.library, self.plan)
+            if isinstance(kept, BatchState):
+                self.journal.append(
+                    kept.id, self.clock.plant(), self.clock.wall(), [Event("batch", kept.id, "", "ABORTED", why=kept.why)], state=kept
+                )
+            elif kept is not None:
                 self._commands.put_nowait(kept)
             self._exchanges = [await self._connect(stack, name) for name in self.plan.devices]
             self._tasks = [asyncio.create_task(self._serve(exchange), name=f"device {exchange.name}") for exchange in self._exchanges]
@@ -114,9 +123,10 @@ class Service:
             self.stopped.set()
 
     async def _stop(self) -> None:
-        for task in self._tasks:
+        self.stopped.set()
+        for task in (*self._tasks, *self._sending):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._sending, return_exceptions=True)
         try:
             async with asyncio.timeout(_STOP_WITHIN):
                 await asyncio.gather(*(self._make_safe(exchange) for exchange in self._exchanges))
@@ -126,8 +136,14 @@ class Service:
         await asyncio.to_thread(self._write_journal, self._take_events(), self._state())
 
     async def _make_safe(self, exchange: Exchange) -> None:
+        safe = np.where(np.isnan(self.plan.safe), self._outputs, self.plan.safe)
+        self.unsafe.add(exchange.name)
         self._happen(await exchange.read())
-        self._happen(await exchange.write(np.where(np.isnan(self.plan.safe), self._outputs, self.plan.safe), self.cell.seq))
+        while exchange.driver.metrics.connected and exchange.differs(safe):
+            self._happen(await exchange.write(safe, self.cell.seq))
+            self._happen(await exchange.read())
+        if exchange.driver.metrics.connected:
+            self.unsafe.discard(exchange.name)
 
     # devices ------------------------------------------------------------------------------------------------------------
 
@@ -137,7 +153,7 @@ class Service:
         due = loop.time()
         while True:
             self._happen(await exchange.read())
-            if self.frame is not None:
+            if self.frame is not None and not self.stopped.is_set():  # without a scan there is nothing to ask for
                 self._happen(await exchange.write(self._outputs, self.cell.seq))
             due = max(due + exchange.rows.poll, loop.time())
             await asyncio.sleep(due - loop.time())
@@ -160,8 +176,8 @@ class Service:
             self._outputs = scan.outputs
             self._happen(scan.events)
             self.bus.put(scan.frame)
-            if self._journal_why and self.cell.procedure is not None:
-                self.cell.procedure.hold(self._journal_why)
+            if self._journal_why and scan.frame.state == State.RUNNING and not self._commands.full():
+                self._commands.put_nowait(Transition(who="blackmass", verb=Verb.HOLD, why=self._journal_why[:500]))
             self._set("SERVICE.SCAN_MS", (loop.time() - started) * 1e3)
             async with self._new:
                 self.frame = scan.frame
@@ -174,6 +190,7 @@ class Service:
         self._set("SERVICE.LATE_MS", max(late, 0.0) * 1e3)
         self._set("SERVICE.QUEUE", float(self.bus.depth))
         self._set("SERVICE.DROPPED", float(self.bus.dropped))
+        self._set("SERVICE.UNSTORED", float(bool(self.bus.why)))
 
     def _set(self, name: str, value: float) -> None:
         place = self.plan.service[name]
@@ -237,40 +254,66 @@ class Service:
                 yield last
 
     async def send(self, command: Command) -> Receipt:
-        """Journal a command and hand it to the next scan."""
-        if self._journal_why:
+        """Journal a command and hand it to the next scan.
+
+        Once begun it is finished, whether or not the caller still waits: a journaled command that no scan gets would be a lie.
+        """
+        task = asyncio.create_task(self._send_in_turn(command), name="command")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return await asyncio.shield(task)
+
+    async def _send_in_turn(self, command: Command) -> Receipt:
+        async with self._turn:
+            return await self._send(command)
+
+    async def _send(self, command: Command) -> Receipt:
+        if self.stopped.is_set():
+            return Receipt(
+                accepted=False, why=f"the service has stopped: {self.why_stopped or 'asked to'}; devices fall to their safe state by themselves"
+            )
+        toward_safety = isinstance(command, Transition) and command.verb in (Verb.HOLD, Verb.STOP, Verb.ABORT)
+        if self._journal_why and not toward_safety:
             return Receipt(accepted=False, why=self._journal_why)
         if refused := self.cell.refuses(command):
             return Receipt(accepted=False, why=refused)
         if self._commands.full():
             return Receipt(accepted=False, why=f"{_WAITING} commands wait already; try again")
-        try:
-            ready = await asyncio.to_thread(self._prepare, command) if isinstance(command, Start) else command
-        except (BadInput, ValueError) as error:
-            return Receipt(accepted=False, why=str(error))
-        except JournalError as error:
-            self._journal_why = str(error)
-            return Receipt(accepted=False, why=str(error))
+        if isinstance(command, Start):
+            return await self._begin(command)
         state = self._state()
         intent = Event("command", command.do, "", command.model_dump_json(exclude={"who", "why", "do"}), command.who, command.why)
         try:
-            await asyncio.to_thread(
-                self.journal.append,
-                ready.state.id if isinstance(ready, Begin) else state.id if state else "",
-                self.clock.plant(),
-                self.clock.wall(),
-                [intent],
-            )
+            await asyncio.to_thread(self.journal.append, state.id if state else "", self.clock.plant(), self.clock.wall(), [intent])
+        except JournalError as error:
+            if not toward_safety:
+                return Receipt(accepted=False, why=str(error))
+            self._happen([intent])  # nobody waits for a disk to stop a plant: it is journaled as soon as that is possible
+            self._commands.put_nowait(command)
+            return Receipt(accepted=True, why=f"done, but not in the journal yet: {error}")
+        self._commands.put_nowait(command)
+        return Receipt(accepted=True)
+
+    async def _begin(self, command: Start) -> Receipt:
+        try:
+            ready = await asyncio.to_thread(self._prepare, command)
+        except (BadInput, ValueError) as error:
+            return Receipt(accepted=False, why=str(error))
         except JournalError as error:
             return Receipt(accepted=False, why=str(error))
         self._commands.put_nowait(ready)
+        while self.cell.procedure is None and not self.stopped.is_set():  # the next START must see this one
+            async with self._new:
+                await self._new.wait()
         return Receipt(accepted=True)
 
     def _prepare(self, command: Start) -> Begin:
         recipe = self.library.load(command.recipe)
         batch, number = self.journal.next_id(self.plan.id)
-        begin = self.library.prepare(recipe, self.plan, batch, self.clock.plant(), command.parameters, command.lot, command.who)
-        self.journal.begin(begin.state, number, recipe.text, recipe.file, self.plan.id)
+        plant = self.clock.plant()
+        begin = self.library.prepare(recipe, self.plan, batch, plant, command.parameters, command.lot, command.who)
+        intent = Event("command", command.do, "", command.model_dump_json(exclude={"who", "why", "do"}), command.who, command.why)
+        self.journal.begin(begin.state, number, recipe.text, recipe.file, self.plan.id, plant, self.clock.wall(), [intent])
         return begin
 
     def describe(self) -> dict[str, Any]:

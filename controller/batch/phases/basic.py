@@ -107,7 +107,6 @@ class Dose(Phase):
             yield f"waits for {self.flow}, {dosed:.4g} of {self.total:.4g} {amount}, now {measured:.3g} {flow_eu}"
         self.keep("amount", self.progress["dosed"])
 
-
     def count(self, unit: UnitView) -> None:
         """Add what has passed since the last scan."""
         self.progress["dosed"] = self.progress.get("dosed", 0.0) + passed(unit, self.flow)
