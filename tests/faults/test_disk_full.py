@@ -173,6 +173,8 @@ def test_a_service_whose_disk_fills_holds_the_batch_refuses_commands_and_goes_on
             receipt = await service.send(Transition(who="op", verb=Verb.RESTART, why="room again"))
             assert receipt.accepted, receipt.why
             await newest(service, lambda frame: frame.state == "RUNNING", "running again")
+            journal = JournalReader(data / "journal.sqlite")
+            await newest(service, lambda _: any(entry.event.new == "RESTARTING" for entry in journal.entries()), "journaling again")
             assert not service.stopped.is_set()
 
     with mounted(tmp_path / "disk", "4m") as disk, simulated_cell(cell, tmp_path / "plant", clock, addresses=free) as simulator:
