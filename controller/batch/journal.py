@@ -115,7 +115,16 @@ class Journal:
         return f"{cell}-{number:04d}", number
 
     def begin(
-        self, state: BatchState, number: int, recipe_text: str, recipe_file: str, cell: str, plant: float, wall: int, events: Sequence[Event]
+        self,
+        state: BatchState,
+        number: int,
+        recipe_text: str,
+        recipe_file: str,
+        cell: str,
+        *,
+        plant: float = 0.0,
+        wall: int = 0,
+        events: Sequence[Event] = (),
     ) -> None:
         """Record a new batch and the command that asked for it, together or not at all.
 

@@ -71,6 +71,7 @@ class Service:
         self._events: list[Event] = []
         self._stack = AsyncExitStack()
         self._happened = asyncio.Event()
+        self._writing: asyncio.Task[bool] | None = None
         self._turn = asyncio.Lock()  # one command at a time
         self._sending: set[asyncio.Task[Receipt]] = set()
         self.unsafe: set[str] = set()  # devices that did not confirm their safe values at the end
@@ -133,7 +134,9 @@ class Service:
         except TimeoutError:
             log.warning("not every device took its safe values within %g s; their own heartbeat watch will", _STOP_WITHIN)
         self._events.append(Event("service", self.plan.id, "started", "stopped", why=self.why_stopped or "asked to"))
-        await asyncio.to_thread(self._write_journal, self._take_events(), self._state())
+        if self._writing is not None:
+            await self._writing
+        await self._flush()
 
     async def _make_safe(self, exchange: Exchange) -> None:
         safe = np.where(np.isnan(self.plan.safe), self._outputs, self.plan.safe)
@@ -220,14 +223,22 @@ class Service:
                 async with asyncio.timeout(_CHECKPOINT):
                     await self._happened.wait()
             self._happened.clear()
-            state = self._state()
-            if self._events or state is not None:
-                copy = BatchState.from_json(state.to_json()) if state is not None else None
-                events = self._take_events()
-                if not await asyncio.to_thread(self._write_journal, events, copy):
-                    self._events[:0] = events  # kept for the next try
-                    del self._events[_KEPT:]  # a full disk must not fill the memory too
+            if self._events or self._state() is not None:
+                # shielded: what has been taken for a write is written, also when the service is told to stop meanwhile
+                self._writing = asyncio.create_task(self._flush(), name="journal write")
+                if not await asyncio.shield(self._writing):
                     await asyncio.sleep(_RETRY)
+
+    async def _flush(self) -> bool:
+        """Write the events so far, and the batch's state with them; return whether they are on disk. If not they stay queued."""
+        state = self._state()
+        copy = BatchState.from_json(state.to_json()) if state is not None else None
+        events = self._take_events()
+        written = await asyncio.to_thread(self._write_journal, events, copy)
+        if not written:
+            self._events[:0] = events
+            del self._events[_KEPT:]  # a full disk must not fill the memory too
+        return written
 
     def _write_journal(self, events: list[Event], state: BatchState | None) -> bool:
         try:
@@ -313,7 +324,7 @@ class Service:
         plant = self.clock.plant()
         begin = self.library.prepare(recipe, self.plan, batch, plant, command.parameters, command.lot, command.who)
         intent = Event("command", command.do, "", command.model_dump_json(exclude={"who", "why", "do"}), command.who, command.why)
-        self.journal.begin(begin.state, number, recipe.text, recipe.file, self.plan.id, plant, self.clock.wall(), [intent])
+        self.journal.begin(begin.state, number, recipe.text, recipe.file, self.plan.id, plant=plant, wall=self.clock.wall(), events=[intent])
         return begin
 
     def describe(self) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from controller.runtime.service import Service
 pytestmark = pytest.mark.wire
 
 
-@pytest.mark.xfail(strict=True, reason="Service._keep is cancelled while its write waits for a thread, and the events it took are gone")
 def test_events_whose_write_waits_for_a_thread_when_the_service_stops_are_in_the_journal(tmp_path: Path) -> None:
     cell = load_cell(cell_path("demo"))
     nobody = {}  # port 1: nobody listens there

@@ -311,3 +311,57 @@ def test_a_taken_port_is_named_with_the_setting_to_change(plant: tuple[Simulator
     assert process.returncode == 3
     assert "choose another port with --port" in said
     assert "Traceback" not in said
+
+
+def test_two_starts_at_once_make_one_batch(plant: tuple[Simulator, LiveClock, Path], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(plant, tmp_path) as service:
+            path = tmp_path / "wire.yaml"
+            path.write_text(RECIPE)
+            receipts = await asyncio.gather(*(service.send(Start(who=f"op{place}", recipe=str(path))) for place in range(3)))
+            assert sorted(receipt.accepted for receipt in receipts) == [False, False, True]
+            assert all("the batch is RUNNING" in receipt.why for receipt in receipts if not receipt.accepted)
+            await send(service, Verb.ABORT, "ABORTED")
+
+    go(main)
+    assert len(JournalReader(tmp_path / "journal.sqlite").batches()) == 1
+
+
+def test_a_device_that_falls_to_its_own_safe_state_holds_its_unit(plant: tuple[Simulator, LiveClock, Path], tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(plant, tmp_path) as service:
+            await start(service, tmp_path)
+            exchange = next(exchange for exchange in service._exchanges if exchange.name == "leach")
+            exchange._beaten = float("inf")  # the heartbeat stops, the link stays
+            held = await frame(service, lambda frame: frame.state == "HELD", within=15.0)
+            assert "own safe state" in (held.batch.why if held.batch else "")
+            assert "DEVICE-leach" in {alarm.name for alarm in held.alarms}
+            exchange._beaten = float("-inf")
+            await frame(service, lambda frame: "DEVICE-leach" not in {alarm.name for alarm in frame.alarms if alarm.state != "returned"})
+            await send(service, Verb.STOP, "STOPPED")
+
+    go(main)
+
+
+def test_an_abort_that_was_acknowledged_and_not_worked_off_is_worked_off_after_a_crash(tmp_path: Path) -> None:
+    from controller.batch.journal import Journal
+    from controller.batch.records import Event
+    from controller.runtime.batches import Library, unfinished
+
+    cell = load_cell(cell_path("demo"))
+    library = Library(cell.classes)
+    (tmp_path / "wire.yaml").write_text(RECIPE)
+    recipe = library.load(str(tmp_path / "wire.yaml"))
+    begin = library.prepare(recipe, cell.plan, "demo-0001", 0.0, {}, "", "op")
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.begin(begin.state, 1, recipe.text, recipe.file, "demo")
+    held = unfinished(JournalReader(journal.path), library, cell.plan)
+    assert held is not None
+    assert str(held.state.state) == "HELD"  # type: ignore[union-attr]
+    intent = Event("command", "transition", "", '{"verb":"ABORT"}', "op")
+    journal.append("demo-0001", 0.0, 0, [intent])
+    ended = unfinished(JournalReader(journal.path), library, cell.plan)
+    assert str(ended.state.state) == "ABORTING"  # type: ignore[union-attr]
+    journal.append("demo-0001", 0.0, 0, [Event("command", "transition", "", "done", "op")])
+    assert str(unfinished(JournalReader(journal.path), library, cell.plan).state.state) == "HELD"  # type: ignore[union-attr]
+    journal.close()

@@ -64,7 +64,6 @@ procedure:
 )
 
 
-
 @pytest.mark.parametrize("there", [float("nan"), 25.0])
 def test_an_output_whose_readback_is_bad_is_still_put_to_its_safe_value(tmp_path: Path, there: float) -> None:
     bed = Bed(tmp_path)
@@ -75,14 +74,12 @@ def test_an_output_whose_readback_is_bad_is_still_put_to_its_safe_value(tmp_path
     assert bed.plant.get("leach", "acid_flow_sp") == 0.0
 
 
-
 def test_a_clock_that_stands_still_kills_no_scan(tmp_path: Path) -> None:
     bed = Bed(tmp_path)
     bed.for_minutes(1)
     bed.step.clock.time -= 3600.0
     bed.do()
     assert bed.scan.frame.state == "RUNNING"
-
 
 
 def test_a_clock_that_stands_still_lets_no_interlock_pass(tmp_path: Path) -> None:
@@ -93,7 +90,6 @@ def test_a_clock_that_stands_still_lets_no_interlock_pass(tmp_path: Path) -> Non
     bed.step.clock.time -= 100.0
     bed.do()
     assert bed.output("FY-201") == 0.0
-
 
 
 @pytest.mark.parametrize("mode", ["MAN", "AUTO"])
@@ -107,14 +103,12 @@ def test_abort_takes_a_loop_that_a_person_has_taken_to_its_safe_value_too(tmp_pa
     assert bed.output("TY-201") == 0.0
 
 
-
 def test_a_loop_that_has_lost_its_measurement_holds_the_batch(tmp_path: Path) -> None:
     bed = Bed(tmp_path, WARM)
     bed.for_minutes(5)
     bed.plant.set("purification", temperature=float("nan"))
     bed.for_minutes(30)
     assert bed.scan.frame.state == "HELD"
-
 
 
 def test_a_step_never_ends_without_its_until(tmp_path: Path) -> None:
@@ -126,7 +120,6 @@ def test_a_step_never_ends_without_its_until(tmp_path: Path) -> None:
         bed.run(lambda scan: scan.frame.state == "HELD" or bed.state.steps["cut"].state == "running", at_most=4 * 3600.0)
         assert bed.state.steps["cut"].state == "idle"  # 3.5 % O2 is not inert, however often it is restarted
         bed.send(Verb.RESTART)
-
 
 
 def test_time_in_hold_is_no_time_that_a_condition_has_held(tmp_path: Path) -> None:
@@ -141,7 +134,6 @@ def test_time_in_hold_is_no_time_that_a_condition_has_held(tmp_path: Path) -> No
     assert bed.scan.frame.state == "RUNNING"
 
 
-
 def test_an_abort_is_not_turned_into_a_stop_by_the_next_watch(tmp_path: Path) -> None:
     watches = 'watch:\n  - {if: "L1.temperature > 60 degC", do: abort}\n  - {if: "L1.temperature > 50 degC", do: stop}\n'
     bed = Bed(tmp_path, LEACH.replace("watch:\n", watches))
@@ -149,7 +141,6 @@ def test_an_abort_is_not_turned_into_a_stop_by_the_next_watch(tmp_path: Path) ->
     bed.plant.set("leach", temperature=70.0)
     bed.for_minutes(1)
     assert bed.scan.frame.state == "ABORTED"
-
 
 
 def test_a_watch_that_only_alarms_does_so_once_and_is_in_the_alarm_list(tmp_path: Path) -> None:
@@ -161,7 +152,6 @@ def test_a_watch_that_only_alarms_does_so_once_and_is_in_the_alarm_list(tmp_path
         bed.do()
     assert len(bed.state.deviations) == 1
     assert {alarm.name for alarm in bed.scan.frame.alarms} - before
-
 
 
 def test_what_flowed_while_a_hold_began_is_counted(tmp_path: Path) -> None:
@@ -182,14 +172,12 @@ def test_what_flowed_while_a_hold_began_is_counted(tmp_path: Path) -> None:
     assert bed.dosed() == pytest.approx(real[0], abs=1.7)  # at most two scans of 10 L/min, not two for each hold
 
 
-
 def test_reset_is_a_change_of_state_in_the_journal(tmp_path: Path) -> None:
     bed = Bed(tmp_path)
     bed.send(Verb.ABORT)
     bed.do(Transition(who="op", verb=Verb.RESET))
     changes = [(str(event.old), str(event.new)) for _, event in bed.step.events if event.kind == "batch"]
     assert changes[-1] == ("ABORTED", "IDLE")
-
 
 
 def test_a_wait_does_not_pass_for_its_until(tmp_path: Path) -> None:
