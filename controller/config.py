@@ -280,7 +280,7 @@ class _Compiler:
             try:
                 address = Address.parse(self.addresses.get(name, entry.address))
             except AddressError as error:
-                self.say((*at, "address"), f"address {error}")
+                self.say((*at, "address"), f"device {name}: address {error}")
                 continue
             if address.protocol != profile.protocol:
                 self.say((*at, "address"), f"address {address} speaks {address.protocol}, but profile {profile.id} is {profile.protocol}")

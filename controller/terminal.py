@@ -74,7 +74,8 @@ class Screen:
         table = Table(expand=True, box=None, pad_edge=False)
         for name, ratio in (("Step", 3), ("Unit", 1), ("Phase", 1), ("Why it waits", 6)):
             table.add_column(name, ratio=ratio, overflow="fold", no_wrap=False)
-        for step in batch.steps:
+        # what runs until another step is done comes last: it is not what the batch waits for
+        for step in sorted(batch.steps, key=lambda step: step.why.endswith("to be done")):
             if step.state in ("running", "held", "failed"):
                 table.add_row(step.path, step.unit, step.phase, step.why or step.state)
         for prompt in batch.prompts:

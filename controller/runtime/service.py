@@ -25,6 +25,7 @@ from controller.config import LoadedCell
 from controller.core.cell import Begin, Cell
 from controller.core.commands import Command, Receipt, Start, Transition
 from controller.core.frame import Frame, Point, as_json
+from controller.core.plan import CellPlan, UnitPlan
 from controller.core.states import State, Verb
 from controller.historian.store import Historian
 from controller.runtime.batches import Library, unfinished
@@ -346,7 +347,7 @@ class Service:
                     "name": unit.name,
                     "unit_class": unit.unit_class,
                     "description": unit.description,
-                    "roles": {name: plan.inputs[role.measured].name for name, role in unit.roles.items()},
+                    "roles": _roles(plan, unit),
                     "key": [plan.inputs[unit.roles[role].measured].name for role in unit.key],
                 }
                 for unit in plan.units.values()
@@ -384,6 +385,15 @@ class Service:
         }
 
 
+def _roles(plan: CellPlan, unit: UnitPlan) -> dict[str, str]:
+    """Return the point of each role; of two loops on one measurement the first names it."""
+    points: dict[str, str] = {}
+    for name, role in unit.roles.items():
+        if (point := plan.inputs[role.measured].name) not in points.values():
+            points[name] = point
+    return points
+
+
 def _lock(data: Path) -> IO[str]:
     """Return the locked lock file of a data directory; raise `DataInUseError` if another service holds it."""
     data.mkdir(parents=True, exist_ok=True)
@@ -395,7 +405,12 @@ def _lock(data: Path) -> IO[str]:
         owner = file.read().strip() or "unknown"
         file.close()
         raise DataInUseError(f"data directory {data} is used by another service (process {owner}); stop it, or choose another with --data") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    try:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise OSError(error.errno, error.strerror, str(data / "lock")) from None
     return file
