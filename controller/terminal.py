@@ -119,6 +119,11 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.0f} min"
 
 
+def _figure(value: float, digits: int, eu: str = "") -> str:
+    """Return a value with its eu, or a dash while it is not known."""
+    return f"{value:.{digits}f} {eu}".rstrip() if math.isfinite(value) else "—"
+
+
 def report_text(report: Report) -> RenderableType:
     """Return a batch report for the terminal."""
     head = Text(f"Batch {report.state.id}: {report.state.recipe} version {report.state.version}", style="bold")
@@ -126,10 +131,11 @@ def report_text(report: Report) -> RenderableType:
         head.append("  (simulated plant)")
     decision = Text(report.decision, style="bold" if report.state.released else "bold red")
     figures = Table(box=None, show_header=False, pad_edge=False)
-    figures.add_row("Purity P", f"{report.purity.value:.2f} %", report.purity.says)
-    figures.add_row("  by metals", f"{report.metals_purity:.2f} %", "cross-check")
-    figures.add_row("Recovery", f"{report.balance.recovery:.1f} %", f"± {report.balance.uncertainty:.1f}, on assays and weights")
-    figures.add_row("Dry product", f"{report.balance.product_mass:.1f} kg", f"{report.balance.product:.0f} mol Ni+Co+Mn")
+    balance = report.balance
+    figures.add_row("Purity P", _figure(report.purity.value, 2, "%"), report.purity.says)
+    figures.add_row("  by metals", _figure(report.metals_purity, 2, "%"), "cross-check")
+    figures.add_row("Recovery", _figure(balance.recovery, 1, "%"), f"± {_figure(balance.uncertainty, 1)}, on assays and weights")
+    figures.add_row("Dry product", _figure(balance.product_mass, 1, "kg"), _figure(balance.product, 0, "mol Ni+Co+Mn"))
     figures.add_row("Plant time", _hours(report.duration) if math.isfinite(report.duration) else "—", f"{len(report.entries)} journal entries")
     budget = Text("Budget: " + ", ".join(f"{line.name} {line.points:.3f}" for line in report.purity.budget[:8]) + " wt%")
     reagents = Text("Reagents: " + ", ".join(f"{name} {amount:.4g} {eu}" for name, amount, eu in report.reagents))
