@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from controller.cell_file import CellFile, InfluxConfig, OutputRole, Part, TagBinding, WebConfig
 from controller.core.frame import Point
 from controller.core.plan import (
     AlarmRows,
@@ -43,136 +43,7 @@ SERVICE_POINTS = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-
-
-def _in(wanted: str) -> Callable[[str | float], float]:
-    def check(text: str | float) -> float:
-        quantity = eu.parse(text)
-        if quantity.eu == "" and wanted != "":
-            raise ValueError(f"expected a value with its eu, such as '1 {wanted}', got {text!r}")
-        value = quantity.to(wanted)
-        if value < 0:
-            raise ValueError(f"expected at least 0 {wanted}, got {text!r}")
-        return value
-
-    return check
-
-
-Seconds = Annotated[str | float, AfterValidator(_in("s"))]
-Period = Annotated[str | float, AfterValidator(_in("s"))]
-
-
-class _TagBinding(_Part):
-    signal: str
-    description: str = ""
-    range: tuple[float, float] | None = None
-    rest: float | Literal["last"] | None = None
-
-
-class _DeviceEntry(_Part):
-    profile: str
-    address: str
-    poll: Period | None = None
-    tags: dict[str, str | _TagBinding]
-
-
-class _Selector(_Part):
-    of: list[str] = Field(min_length=2)
-    agree_within: str
-    description: str = ""
-
-
-class _FeedForward(_Part):
-    of: str
-    gain: float
-
-
-class _Loop(_Part):
-    description: str = ""
-    pv: str
-    out: str
-    gain: float
-    reset: Seconds
-    beta: float = Field(default=1.0, ge=0, le=1)
-    sp_range: tuple[float, float] | None = None
-    out_range: tuple[float, float] | None = None
-    feed_forward: _FeedForward | None = None
-
-
-class _OutputRole(_Part):
-    output: str
-    feedback: str | None = None
-
-
-class _Unit(_Part):
-    unit_class: str = Field(alias="class")
-    description: str = ""
-    key: list[str] = []
-    roles: dict[str, str | _OutputRole]
-
-
-class _Interlock(_Part):
-    name: str
-    permit: str
-    hysteresis: str | None = None
-    delay: Seconds = 0.0
-    latch: bool = False
-    effects: dict[str, float] = Field(min_length=1)
-    text: str
-
-
-class _Alarm(_Part):
-    name: str
-    when: str
-    enable: str | None = Field(default=None, alias="while")
-    hysteresis: str | None = None
-    delay: Seconds = 0.0
-    priority: Literal[1, 2, 3] = 3
-    text: str
-    cause: str = ""
-    consequence: str = ""
-    action: str = ""
-
-
-class InfluxConfig(_Part):
-    """Where telemetry is streamed to."""
-
-    url: str
-    org: str
-    bucket: str
-    token_file: str | None = None
-    token_env: str = "BLACKMASS_INFLUX_TOKEN"
-
-
-class WebConfig(_Part):
-    """Where the page is served; anything but loopback needs TLS and users, which this version does not have."""
-
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-
-
-class _Head(_Part):
-    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
-    description: str = ""
-    scan: Period = 0.1
-    simulated: bool = False
-
-
-class _CellFile(_Part):
-    cell: _Head
-    devices: dict[str, _DeviceEntry] = Field(min_length=1)
-    selectors: dict[str, _Selector] = {}
-    loops: dict[str, _Loop] = {}
-    units: dict[str, _Unit] = Field(min_length=1)
-    interlocks: list[_Interlock] = []
-    alarms: list[_Alarm] = []
-    influx: InfluxConfig | None = None
-    web: WebConfig = WebConfig()
-
-
-class LoadedCell(_Part):
+class LoadedCell(Part):
     """A cell file, compiled."""
 
     plan: CellPlan
@@ -202,14 +73,14 @@ def load_cell(path: Path, *, addresses: Mapping[str, str] | None = None, speed: 
     wires do not speed up with the plant, so polling periods are bounded below by ``FLOOR`` of real time.
     """
     document = read_toml(path)
-    file = validate(document, _CellFile)
+    file = validate(document, CellFile)
     return _Compiler(document, file, path, dict(addresses or {}), speed).run()
 
 
 class _Compiler:
     """One cell file on its way to a plan. Collects problems; raises them together at the end of each stage."""
 
-    def __init__(self, document: Document, file: _CellFile, path: Path, addresses: dict[str, str], speed: float) -> None:
+    def __init__(self, document: Document, file: CellFile, path: Path, addresses: dict[str, str], speed: float) -> None:
         self.document, self.file, self.path, self.addresses, self.speed = document, file, path, addresses, speed
         self.problems: list[Problem] = []
         self.classes = load_classes(class_file())
@@ -266,7 +137,7 @@ class _Compiler:
 
     def _devices(self) -> None:
         self.devices: dict[str, Device] = {}
-        self.bound: dict[str, tuple[str, str, _TagBinding]] = {}  # tag: device, signal, binding
+        self.bound: dict[str, tuple[str, str, TagBinding]] = {}  # tag: device, signal, binding
         ends: dict[str, str] = {}
         for unknown in set(self.addresses) - set(self.file.devices):
             self.say(("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}")
@@ -293,8 +164,8 @@ class _Compiler:
             for tag, given in entry.tags.items():
                 self._bind(name, profile, tag, given, (*at, "tags", tag))
 
-    def _bind(self, device: str, profile: Profile, tag: str, given: str | _TagBinding, at: KeyPath) -> None:
-        binding = _TagBinding(signal=given) if isinstance(given, str) else given
+    def _bind(self, device: str, profile: Profile, tag: str, given: str | TagBinding, at: KeyPath) -> None:
+        binding = TagBinding(signal=given) if isinstance(given, str) else given
         if tag in self.bound:
             self.say(at, f"tag {tag!r} is already a signal of device {self.bound[tag][0]}; every tag has a name of its own")
             return
@@ -504,10 +375,10 @@ class _Compiler:
                 tags.append(self.outputs[role.output].name)
         return tags
 
-    def _role(self, role: str, kind: str, wanted: str, given: str | _OutputRole, loops: dict[str, int], at: KeyPath) -> Role:
+    def _role(self, role: str, kind: str, wanted: str, given: str | OutputRole, loops: dict[str, int], at: KeyPath) -> Role:
         if kind == "output":
             if isinstance(given, str):
-                given = _OutputRole(output=given)
+                given = OutputRole(output=given)
             output = self._output(given.output, (*at, "output"))
             measured = self._input(given.feedback, (*at, "feedback")) if given.feedback else self.inputs.place(self.outputs[output].name)
             self._same_eu(self.outputs[output], wanted, at)
@@ -563,7 +434,7 @@ class _Compiler:
     def _unit_of(self, tag: str) -> str:
         for name, unit in self.file.units.items():
             for given in unit.roles.values():
-                if isinstance(given, _OutputRole):
+                if isinstance(given, OutputRole):
                     if tag in (given.output, given.feedback):
                         return name
                 elif given == tag or (given in self.file.loops and tag in (self.file.loops[given].pv, self.file.loops[given].out)):

@@ -15,8 +15,8 @@ import pytest
 from pydantic import BaseModel
 
 import controller
+from controller.cell_file import CellFile
 from controller.cli import main
-from controller.config import _CellFile
 from drivers.device import Heartbeat, Identity, ModbusOptions, Profile, Signal
 
 ROOT = Path(controller.__file__).parent.parent
@@ -118,12 +118,12 @@ def keys(model: type[BaseModel]) -> Iterator[str]:
             yield from keys(inner)
 
 
-@pytest.mark.parametrize("table", list(_CellFile.model_fields))
+@pytest.mark.parametrize("table", list(CellFile.model_fields))
 def test_every_key_of_a_cell_file_is_in_the_manual(table: str) -> None:
     page = (REFERENCE / "cell.md").read_text(encoding="utf-8")
     rows = "\n".join(re.findall(rf"^\| `\[+{table}\b.*$", page, re.M))
     assert rows, f"[{table}] is not in docs/reference/cell.md"
-    wanted = {key for inner in models(_CellFile.model_fields[table].annotation) for key in keys(inner)}
+    wanted = {key for inner in models(CellFile.model_fields[table].annotation) for key in keys(inner)}
     assert wanted - words(rows) == set(), f"keys of [{table}] that docs/reference/cell.md does not name"
 
 
