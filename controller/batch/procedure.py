@@ -203,15 +203,11 @@ class Procedure:
         return self._active
 
     def _at_rest(self) -> bool:
-        """Whether nothing runs but steps that wait for others to be done, or whether the next one would have to start."""
-        return self._blocked or not self.running()
-
-    _blocked = False
+        """Whether all that still runs waits for other steps, or for a person: then nothing more comes to an end by itself."""
+        return all(isinstance(leaf, AskStep) or (leaf.until is not None and bool(leaf.until.steps)) for leaf in self.running())
 
     def _walk(self, group: Group, *, may_start: bool) -> bool:
         """Advance every step that may run; return whether the group is done."""
-        if group is self.recipe.procedure:
-            self._blocked = False
         finished = True
         for step in group.steps:
             if not self._step(step, may_start=may_start):
@@ -238,7 +234,6 @@ class Procedure:
             return True
         if record.state == "idle":
             if not may_start:
-                self._blocked = True
                 return False
             record.state, record.started = "running", self.now
             self._active = None

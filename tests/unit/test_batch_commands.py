@@ -174,6 +174,20 @@ def test_pause_lets_a_running_step_end_and_starts_no_other(bed: Bed) -> None:
     assert bed.run(lambda scan: scan.frame.state == "COMPLETE") == "COMPLETE"
 
 
+def test_pause_waits_for_every_branch_that_still_runs(tmp_path: Path) -> None:
+    slow = """        - water: {run: dose, with: {flow: water, rate: 10 L/min, total: 400 L}}
+        - dosing:"""
+    bed = Bed(tmp_path, RECIPE.replace("        - dosing:", slow))
+    bed.plant.MEASURED = {**Echo.MEASURED, "water_flow": "water_flow_sp"}
+    bed.for_minutes(1)
+    bed.do(Transition(who="op", verb=Verb.PAUSE))
+    bed.for_minutes(20)  # acid is done and its next step may not start; water still runs
+    assert bed.state.steps["work/dosing/acid"].state == "done"
+    assert bed.scan.frame.state == "PAUSING"
+    assert bed.run(lambda scan: scan.frame.state == "PAUSED") == "PAUSED"
+    assert bed.state.steps["work/water"].state == "done"
+
+
 @pytest.mark.parametrize(("verb", "end"), [(Verb.STOP, "STOPPED"), (Verb.ABORT, "ABORTED")])
 def test_stop_and_abort_end_the_batch_and_reset_frees_the_cell(bed: Bed, verb: Verb, end: str) -> None:
     bed.for_minutes(1)
