@@ -17,6 +17,7 @@ demo: $(VENV)/.run $(PAGE)
 	@$(BIN)/blackmass demo $(if $(SPEED),--speed $(SPEED)) $(if $(INFLUX),--influx $(INFLUX)) $(if $(PORT),--port $(PORT)) $(if $(DATA),--data $(DATA))
 
 test: $(VENV)/.dev $(PAGE) lint
+	@$(BIN)/python -m controller.web.vendor --dev
 	@if [ "$$CI" = "true" ]; then tests/influxd/build; fi
 	@$(BIN)/python -m pytest $(ARGS)
 
