@@ -52,7 +52,8 @@ class Procedure:
         self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
         self._finished: set[str] = set()
         self._active: list[RunStep | AskStep] | None = None  # forgotten whenever a step begins, ends, is held or goes on
-        self._shown: dict[str, StepView] = {}
+        self._shown: dict[str, StepView] = {}  # in the order of the leaves
+        self._viewed: list[RunStep | AskStep] | None = None  # what ran when they were all made
         for leaf in self._leaves:
             state.steps.setdefault(leaf.path, StepRecord())
 
@@ -401,17 +402,17 @@ class Procedure:
         return entered.says if entered is not None else ""
 
     def views(self) -> tuple[tuple[StepView, ...], tuple[PromptView, ...]]:
-        """Return every step and every prompt as the frame shows them; a step at rest keeps the view it had."""
-        prompts = list[PromptView]()
-        for leaf in self._leaves:
-            record = self.state.steps[leaf.path]
-            active = record.state in ("running", "held")
-            if active or self._shown.get(leaf.path) is None or self._shown[leaf.path].state != record.state:
-                self._shown[leaf.path] = self._view(leaf, record)
-            if active and isinstance(leaf, AskStep):
-                since = record.started or 0.0
-                prompts.append(PromptView(leaf.path, leaf.path, leaf.text, leaf.role, leaf.kind, leaf.eu, since))
-        return tuple(self._shown[leaf.path] for leaf in self._leaves), tuple(prompts)
+        """Return every step and every prompt as the frame shows them; only those that run are looked at anew."""
+        active = self.running()
+        for leaf in active if active is self._viewed else self._leaves:
+            self._shown[leaf.path] = self._view(leaf, self.state.steps[leaf.path])
+        self._viewed = active
+        prompts = tuple(
+            PromptView(leaf.path, leaf.path, leaf.text, leaf.role, leaf.kind, leaf.eu, self.state.steps[leaf.path].started or 0.0)
+            for leaf in active
+            if isinstance(leaf, AskStep)
+        )
+        return tuple(self._shown.values()), prompts
 
     def _view(self, leaf: RunStep | AskStep, record: StepRecord) -> StepView:
         phase = leaf.phase if isinstance(leaf, RunStep) else "ask"
