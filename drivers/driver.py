@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
 
 from drivers.device import Device
 from drivers.tags import FloatArray, QualityArray, TimeArray
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Driver", "DriverMetrics", "Reading", "WriteOutcome", "WriteResult"]
 
@@ -69,6 +72,21 @@ class Driver(ABC):
         self.device = device
         self.timeout = timeout
         self.metrics = DriverMetrics()
+        self._told: bool | None = None  # whether the log last said up or down
+
+    def _tell(self, *, up: bool, why: str = "") -> None:
+        """Note whether the device answers, count it, and log it when it changes."""
+        metrics = self.metrics
+        if up and not metrics.connected:
+            metrics.connects += 1
+        elif not up and metrics.connected:
+            metrics.losses += 1
+        metrics.connected, metrics.why = up, why
+        if up and self._told is not True:
+            log.info("%s answers at %s", self.device.name, self.device.address)
+        elif not up and self._told is not False:
+            log.warning("%s is lost: %s", self.device.name, why)
+        self._told = up
 
     @abstractmethod
     async def __aenter__(self) -> Driver: ...

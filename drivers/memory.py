@@ -46,7 +46,7 @@ class MemoryDriver(Driver):
     async def read(self) -> Reading:
         """Return all signals, GOOD; all BAD while `fail` is set."""
         n = len(self.device.profile.signals)
-        self._note(up=not self.fail)
+        self._tell(up=not self.fail, why="the device does not answer" if self.fail else "")
         if self.fail:
             self.metrics.read_errors += 1
             return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
@@ -70,9 +70,3 @@ class MemoryDriver(Driver):
             self.metrics.write_errors += 1
             return WriteOutcome(signal, value, np.nan, WriteResult.REFUSED, str(error))
         return WriteOutcome(signal, value, value, WriteResult.CONFIRMED)
-
-    def _note(self, *, up: bool) -> None:
-        if up != self.metrics.connected:
-            self.metrics.connected, self.metrics.why = up, "" if up else "the device does not answer"
-            self.metrics.connects += up
-            self.metrics.losses += not up

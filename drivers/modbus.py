@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import struct
 from collections import Counter
@@ -22,7 +21,6 @@ from drivers.tags import FloatArray, Quality, QualityArray
 
 __all__ = ["ModbusDriver"]
 
-log = logging.getLogger(__name__)
 
 _PROBE: Final = 0.25  # [s] that a unit which was silent last time may hold up a line shared with others
 _DONE_OR_NOT: Final = (4, 5, 11)  # exceptions after which a write may have happened
@@ -44,7 +42,6 @@ class ModbusDriver(Driver):
         self._unit = device.address.unit
         self._identified = 0  # epoch of the line in which the identity was right
         self._pause = Pause()  # for a unit that is silent on a line that works
-        self._told: bool | None = None  # whether the log last said up or down
 
     async def __aenter__(self) -> ModbusDriver:
         self._line = share_line(self.device.address, self._data)
@@ -125,20 +122,6 @@ class ModbusDriver(Driver):
         self._tell(up=False, why=why)
         n = self._n
         return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
-
-    def _tell(self, *, up: bool, why: str = "") -> None:
-        """Note the state, and log it when it changes."""
-        metrics = self.metrics
-        if up and not metrics.connected:
-            metrics.connects += 1
-        elif not up and metrics.connected:
-            metrics.losses += 1
-        metrics.connected, metrics.why = up, why
-        if up and self._told is not True:
-            log.info("%s answers at %s", self.device.name, self.device.address)
-        elif not up and self._told is not False:
-            log.warning("%s is lost: %s", self.device.name, why)
-        self._told = up
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], one request each, and read them back; nothing is repeated.

@@ -96,7 +96,6 @@ class OpcuaDriver(Driver):
         self._task: asyncio.Task[None] | None = None  # makes the next session, or closes the last
         self._pause = Pause()
         self._why = "not connected yet"
-        self._told: bool | None = None  # whether the log last said up or down
         self._open = False
         self._stamps: tuple[datetime | None, int] = (None, 0)
 
@@ -243,20 +242,6 @@ class OpcuaDriver(Driver):
         self._tell(up=False, why=why)
         n = len(self._signals)
         return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
-
-    def _tell(self, *, up: bool, why: str = "") -> None:
-        """Note the state, and log it when it changes."""
-        metrics = self.metrics
-        if up and not metrics.connected:
-            metrics.connects += 1
-        elif not up and metrics.connected:
-            metrics.losses += 1
-        metrics.connected, metrics.why = up, why
-        if up and self._told is not True:
-            log.info("%s answers at %s", self.device.name, self.device.address)
-        elif not up and self._told is not False:
-            log.warning("%s is lost: %s", self.device.name, why)
-        self._told = up
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each] in one request and read them back in another; nothing is repeated.

@@ -49,7 +49,6 @@ class Procedure:
         self._watching: dict[int, str] = {}  # watches that are true now, and what they say
         self._leaves = list(recipe.leaves())
         self._groups = {group.path: group for group in recipe.groups()}
-        self._parents = {child.path: group for group in self._groups.values() for child in group.steps}
         self._finished: set[str] = set()
         self._active: list[RunStep | AskStep] | None = None  # forgotten whenever a step begins, ends, is held or goes on
         self._shown: dict[str, StepView] = {}  # in the order of the leaves
@@ -104,6 +103,9 @@ class Procedure:
         """Obey one command; return why it is refused, empty if it is not."""
         if refused := why_not(self.state.state, verb):
             return refused
+        if verb is Verb.RESET:  # frees the cell; the batch itself stays what it has become
+            self.events.append(Event("batch", self.state.id, self.state.state, State.IDLE, who, why or f"{verb} by {who}"))
+            return ""
         if verb is Verb.RESTART:
             self.state.confirmed = True
             self.state.watches.clear()

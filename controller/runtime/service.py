@@ -26,7 +26,7 @@ from controller.core.cell import Begin, Cell
 from controller.core.commands import Command, Receipt, Start, Transition
 from controller.core.frame import Frame, Point, as_json
 from controller.core.plan import CellPlan, UnitPlan
-from controller.core.states import State, Verb
+from controller.core.states import State, Verb, allowed_from
 from controller.historian.store import Historian
 from controller.runtime.batches import Library, unfinished
 from controller.runtime.bus import Bus
@@ -43,6 +43,7 @@ log = logging.getLogger("blackmass.service")
 _CHECKPOINT = 5.0  # [s] a batch without events is still written this often
 _STOP_WITHIN = 3.0  # [s] for the devices to take their safe values at the end
 _FIRST_CONTACT = 3.0  # [s] for the devices to be read once before the first scan
+_SETTLE = 0.02  # [s] between two looks at a device that is to take its safe values
 _RETRY = 1.0  # [s] between two tries to write the journal
 _KEPT = 10_000  # events that wait for a journal that cannot be written
 _WAITING = 64  # commands that may wait for one scan
@@ -76,6 +77,7 @@ class Service:
         self._turn = asyncio.Lock()  # one command at a time
         self._sending: set[asyncio.Task[Receipt]] = set()
         self.unsafe: set[str] = set()  # devices that did not confirm their safe values at the end
+        self._left: BatchState | None = None  # a batch that was reset, until its last state is on disk
         self._journal_why = ""
 
     # lifecycle ----------------------------------------------------------------------------------------------------------
@@ -146,6 +148,7 @@ class Service:
         while exchange.driver.metrics.connected and exchange.differs(safe):
             self._happen(await exchange.write(safe, self.cell.seq))
             self._happen(await exchange.read())
+            await asyncio.sleep(_SETTLE)
         if exchange.driver.metrics.connected:
             self.unsafe.discard(exchange.name)
 
@@ -176,11 +179,14 @@ class Service:
             started = loop.time()
             self._say(started - due)
             commands = [self._commands.get_nowait() for _ in range(self._commands.qsize())]
+            before = self._state()
             scan = self.cell.scan(self.clock.plant(), self.image.snapshot(self.clock.monotonic()), commands, wall=self.clock.wall())
             self._outputs = scan.outputs
+            if before is not None and self._state() is None:
+                self._left = before  # RESET has taken it away, perhaps before its end was written
             self._happen(scan.events)
             self.bus.put(scan.frame)
-            if self._journal_why and scan.frame.state == State.RUNNING and not self._commands.full():
+            if self._journal_why and State(scan.frame.state) in allowed_from(Verb.HOLD) and not self._commands.full():
                 self._commands.put_nowait(Transition(who="blackmass", verb=Verb.HOLD, why=self._journal_why[:500]))
             self._set("SERVICE.SCAN_MS", (loop.time() - started) * 1e3)
             async with self._new:
@@ -224,7 +230,7 @@ class Service:
                 async with asyncio.timeout(_CHECKPOINT):
                     await self._happened.wait()
             self._happened.clear()
-            if self._events or self._state() is not None:
+            if self._events or self._state() is not None or self._left is not None:
                 # shielded: what has been taken for a write is written, also when the service is told to stop meanwhile
                 self._writing = asyncio.create_task(self._flush(), name="journal write")
                 if not await asyncio.shield(self._writing):
@@ -232,13 +238,15 @@ class Service:
 
     async def _flush(self) -> bool:
         """Write the events so far, and the batch's state with them; return whether they are on disk. If not they stay queued."""
-        state = self._state()
+        state = self._left or self._state()
         copy = BatchState.from_json(state.to_json()) if state is not None else None
         events = self._take_events()
         written = await asyncio.to_thread(self._write_journal, events, copy)
         if not written:
             self._events[:0] = events
             del self._events[_KEPT:]  # a full disk must not fill the memory too
+        elif state is self._left:
+            self._left = None
         return written
 
     def _write_journal(self, events: list[Event], state: BatchState | None) -> bool:
