@@ -1,0 +1,561 @@
+"""Aqueous equilibrium of a liquor: pH by electroneutrality, complexes, and the hydroxides that precipitate while it is solved.
+
+Unknowns are the activity of H+ and the free sulfate, ammonia and fluoride; every metal follows from them, since its species are linear
+in its free ion. Newton on the four balances, with the Jacobian exact. `_write` turns the table of constants into one straight-line
+function, which takes floats (one tank, fast in CPython) as well as arrays (many tanks at once). Davies activity coefficients,
+ionic strength capped at 4 mol/kg; water activity 1 - 0.017 sum(m). All concentrations are molal [mol/kg of water].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from drivers.tags import FloatArray
+from simulators.constants import CHARGE, HYDROXIDES, MASTERS, ROWS, SOLIDS, SPECIES
+
+__all__ = ["DISSOLVED", "Equilibrium", "Many", "Table", "davies"]
+
+DISSOLVED: Final = MASTERS  # order of the totals that a solver takes [mol/kg of water]
+_PLACE: Final = {name: place for place, name in enumerate(MASTERS)}
+_HYDROXIDE: Final = {solid.metal: place for place, solid in enumerate(HYDROXIDES)}
+_METALS: Final = ("Na", "Li", "K", "Ni", "Co", "Mn", "Cu", "Zn", "Fe2", "Mg", "Ca", "Al", "Fe3")
+_TOGETHER: Final = ("Ni", "Co", "Mn")  # metals of the solid solution
+_UNKNOWNS: Final = ("H", "S", "N", "F")
+_TINY: Final = 1e-12  # [mol/kg] total of a ligand that is not there: keeps its logarithm finite
+_LN10: Final = math.log(10.0)
+_LOW, _HIGH = -3.0, 16.0  # pH between which every liquor is looked for
+
+
+def davies(t: float, ionic: float) -> float:
+    """Return log10 gamma of a charge of one at `t` [degC] and ionic strength [mol/kg]; A = 0.509 + 0.001 (t - 25)."""
+    i = min(max(ionic, 0.0), 4.0)
+    root = math.sqrt(i)
+    return -(0.509 + 0.001 * (t - 25.0)) * (root / (1.0 + root) - 0.3 * i)
+
+
+class Table:
+    """The constants of one plant instance. `shifts`: what is added to log K, by the name of species or solid."""
+
+    def __init__(self, shifts: Mapping[str, float] | None = None) -> None:
+        given = shifts or {}
+        if unknown := set(given) - {row.name for row in ROWS}:
+            raise ValueError(f"shifts: no species or solid {', '.join(sorted(unknown))}")
+        self._log = np.array([row.log_k + given.get(row.name, 0.0) for row in ROWS]) * _LN10
+        self._heat = np.array([row.heat for row in ROWS])
+        self._power = np.array([float(row.power) for row in ROWS]) * _LN10
+        # solids are written as dissolution: water is on the right there, so that it divides
+        self._water = np.array([float(row.of.get("w", 0)) * (1.0 if place < len(SPECIES) else -1.0) for place, row in enumerate(ROWS)])
+        self._at: tuple[float, FloatArray] = (math.nan, self._log)
+
+    def conditional(self, t: float, log_gamma: float, log_water: float) -> list[float]:
+        """Return K of all species, hydroxides and solids at `t` [degC], in concentrations and the activity of H+; `log_water` is natural."""
+        if self._at[0] != t:
+            turn = (1.0 / 298.15 - 1.0 / (t + 273.15)) / 8.314e-3
+            self._at = (t, self._log + self._heat * turn)
+        out: list[float] = np.exp(self._at[1] + self._power * log_gamma + self._water * log_water).tolist()
+        return out
+
+    def conditional_many(self, t: FloatArray, log_gamma: FloatArray, log_water: FloatArray) -> FloatArray:
+        """Return the same for arrays of shape (n,); shape (K, n)."""
+        turn = (1.0 / 298.15 - 1.0 / (t + 273.15)) / 8.314e-3
+        out: FloatArray = np.exp(
+            self._log[:, None] + self._heat[:, None] * turn + self._power[:, None] * log_gamma + self._water[:, None] * log_water
+        )
+        return out
+
+
+# --- the table as straight-line code ----------------------------------------------------------------------------------------------
+
+
+def _product(k: str, of: Mapping[str, int]) -> str:
+    """Return the source of K times powers of the unknowns (`h` with its inverse `o`, `s`, `a`, `f`)."""
+    parts = [k]
+    for name, letter in (("H", "h"), ("S", "s"), ("N", "a"), ("F", "f")):
+        count = of.get(name, 0)
+        if count:
+            parts.append("*".join([letter if count > 0 else "o"] * abs(count)))
+    return "*".join(parts)
+
+
+def _sum(terms: list[str]) -> str:
+    return " + ".join(terms) if terms else "0.0"
+
+
+def _times(count: float, name: str) -> str:
+    return name if count == 1 else f"{count:g}*{name}"
+
+
+def _species_of(metal: str) -> list[tuple[int, Mapping[str, int], int]]:
+    return [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if metal in row.of]
+
+
+def _write() -> str:
+    """Return the source of `balances` and `census`."""
+    offset = len(SPECIES)
+    names = ", ".join(f"k{place}" for place in range(offset + len(HYDROXIDES) + len(SOLIDS)))
+    lines = [
+        "def balances(h, s, a, f, total, solid, ahead, back, strong, surface, shift, gamma, K, lib):",
+        "    least, pick, mixed, log = lib",
+        f"    {names} = K",
+        "    o = 1.0/h",
+    ]
+    for metal in (*_METALS, "C", "P"):
+        lines.append(f"    t_{metal} = total[{_PLACE[metal]}]")
+    # free ion and sums of every metal: u_* are the species per free ion
+    derivs: dict[str, set[str]] = {}
+    for metal in (*_METALS, "C", "P"):
+        rows = _species_of(metal)
+        label = metal
+        for place, of, _ in rows:
+            lines.append(f"    u{place} = {_product(f'k{place}', of)}")
+        lines.append(f"    d_{label} = 1.0 + {_sum([f'u{place}' for place, _, _ in rows])}")
+        touched = {name for _, of, _ in rows for name in of if name in _UNKNOWNS}
+        derivs[metal] = touched
+        for name in _UNKNOWNS:
+            if name in touched:
+                lines.append(f"    n_{label}_{name} = {_sum([_times(of[name], f'u{place}') for place, of, _ in rows if name in of])}")
+        charge = CHARGE[metal]
+        lines.append(f"    q_{label} = {charge:.1f} + {_sum([_times(z, f'u{place}') for place, _, z in rows if z])}")
+    # what stays dissolved, and its derivatives by the logarithms of the unknowns
+    for metal in _TOGETHER:
+        j = _HYDROXIDE[metal]
+        lines += [f"    cap_{metal} = k{offset + j}*h*h*d_{metal}", f"    w_{metal} = t_{metal} + solid[{j}]"]
+    lines.append(f"    x = mixed({', '.join(f'w_{metal}, cap_{metal}' for metal in _TOGETHER)})")
+    lines.append("    on = pick(x > 0.0, 1.0, 0.0)")
+    lines += [f"    e_{metal} = w_{metal}/(cap_{metal} + x + 1e-300)**2" for metal in _TOGETHER]
+    lines.append(f"    e_sum = {_sum([f'e_{metal}' for metal in _TOGETHER])} + 1e-300")
+    for name in _UNKNOWNS:
+        for metal in _TOGETHER:
+            own = "2.0" if name == "H" else "0.0"
+            part = f" + n_{metal}_{name}/d_{metal}" if name in derivs[metal] else ""
+            lines.append(f"    c_{metal}_{name} = cap_{metal}*({own}{part})")
+        lines.append(f"    x_{name} = -on*({_sum([f'e_{metal}*c_{metal}_{name}' for metal in _TOGETHER])})/e_sum")
+    for metal in _TOGETHER:
+        j = _HYDROXIDE[metal]
+        lines += [
+            f"    y = w_{metal}*cap_{metal}/(cap_{metal} + x + 1e-300)",
+            f"    y = pick(x > 0.0, y, w_{metal})",
+            f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
+            f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
+        ]
+        for name in _UNKNOWNS:
+            lines.append(f"    l_{metal}_{name} = r*on*e_{metal}*(x*c_{metal}_{name} - cap_{metal}*x_{name})")
+    for solid in HYDROXIDES:
+        metal = solid.metal
+        if metal in _TOGETHER:
+            continue
+        j = _HYDROXIDE[metal]
+        z = -solid.of["H"]
+        lines += [
+            f"    cap = k{offset + j}*{'*'.join(['h'] * z)}*d_{metal}",
+            f"    w = t_{metal} + solid[{j}]",
+            "    y = least(w, cap)",
+            f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
+            f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
+            "    r = pick(cap < w, r*cap, 0.0)",
+        ]
+        for name in _UNKNOWNS:
+            order = float(z) if name == "H" else 0.0
+            if order or name in derivs[metal]:
+                part = f" + n_{metal}_{name}/d_{metal}" if name in derivs[metal] else ""
+                lines.append(f"    l_{metal}_{name} = r*({order}{part})")
+    # the ligands' own species and water
+    alone = [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if not any(metal in row.of for metal in (*_METALS, "C", "P"))]
+    for place, of, _ in alone:
+        lines.append(f"    v{place} = {_product(f'k{place}', of)}")
+    free = {"S": "s", "N": "a", "F": "f", "H": "h/gamma"}
+    # residuals
+    for number, name in enumerate(_UNKNOWNS):
+        if name == "H":
+            terms = ["h/gamma", "strong", "-2.0*s", "-f", "shift"]
+            terms += [_times(z, f"v{place}") for place, _, z in alone if z]
+        else:
+            terms = [free[name]] + [_times(of[name], f"v{place}") for place, of, _ in alone if name in of]
+        for metal in (*_METALS, "C", "P"):
+            if name == "H":
+                terms.append(f"m_{metal}*q_{metal}")
+            elif name in derivs[metal]:
+                terms.append(f"m_{metal}*n_{metal}_{name}")
+        if number == 0:
+            for metal in (*_METALS, "C", "P"):
+                left = f"l_{metal}" if metal in _HYDROXIDE else f"t_{metal}"
+                lines.append(f"    m_{metal} = {left}/d_{metal}")
+        if name == "H":
+            lines.append(f"    r0 = {_sum(terms)}")
+        else:  # the balance in logarithms: nearly linear in those of the unknowns, even far away
+            lines += [f"    y = {_sum(terms)}", f"    r{number} = y*log(y/total[{_PLACE[name]}])"]
+    # Jacobian: d r_i / d ln(unknown_j)
+    for i, row_name in enumerate(_UNKNOWNS):
+        for j, name in enumerate(_UNKNOWNS):
+            terms = []
+            if row_name == "H":
+                if name == "H":
+                    terms.append("h/gamma")
+                    terms.append("surface")
+                elif name in ("S", "F"):
+                    terms.append("-2.0*s" if name == "S" else "-f")
+                terms += [_times(z * of[name], f"v{place}") for place, of, z in alone if z and name in of]
+            else:
+                if row_name == name:
+                    terms.append(free[name])
+                terms += [_times(of[row_name] * of[name], f"v{place}") for place, of, _ in alone if row_name in of and name in of]
+            for metal in (*_METALS, "C", "P"):
+                rows = _species_of(metal)
+                weights = [(place, (z if row_name == "H" else of.get(row_name, 0)), of.get(name, 0)) for place, of, z in rows]
+                second = [_times(w * c, f"u{place}") for place, w, c in weights if w * c]
+                first = f"q_{metal}" if row_name == "H" else f"n_{metal}_{row_name}" if row_name in derivs[metal] else ""
+                if not first:
+                    continue
+                inner = []
+                if second:
+                    inner.append(f"m_{metal}*({_sum(second)})")
+                if name in derivs[metal]:
+                    inner.append(f"- m_{metal}*{first}*n_{metal}_{name}/d_{metal}")
+                has = metal in _TOGETHER or (metal in _HYDROXIDE and (name == "H" or name in derivs[metal]))
+                if has:
+                    inner.append(f"l_{metal}_{name}*{first}/d_{metal}")
+                if inner:
+                    terms.append("(" + _sum(inner) + ")")
+            lines.append(f"    j{i}{j} = {_sum(terms)}")
+    lines.append("    return (r0, r1, r2, r3), (" + ", ".join(f"j{i}{j}" for i in range(4) for j in range(4)) + "), (")
+    lines.append("        " + ", ".join(f"l_{solid.metal}" for solid in HYDROXIDES) + ",), (")
+    lines.append("        " + ", ".join(f"m_{metal}" for metal in (*_METALS, "C", "P")) + ",)")
+    # census: ionic strength, sum of molalities, heat of speciation
+    lines += [
+        "def census(h, s, a, f, free, chloride, gamma, K):",
+        f"    {names} = K",
+        f"    {', '.join(f'm_{metal}' for metal in (*_METALS, 'C', 'P'))} = free",
+        "    o = 1.0/h",
+    ]
+    ionic = ["h/gamma", "4.0*s", "f", "chloride"] + [_times(CHARGE[metal] ** 2, f"m_{metal}") for metal in (*_METALS, "C", "P")]
+    whole = ["h/gamma", "s", "a", "f", "chloride"] + [f"m_{metal}" for metal in (*_METALS, "C", "P")]
+    heat = []
+    for place, row in enumerate(SPECIES):
+        metal = next((name for name in row.of if name in (*_METALS, "C", "P")), "")
+        lines.append(f"    c{place} = {_product(f'k{place}', row.of)}" + (f"*m_{metal}" if metal else ""))
+        if row.charge:
+            ionic.append(_times(row.charge**2, f"c{place}"))
+        whole.append(f"c{place}")
+        if row.heat:
+            heat.append(f"{row.heat!r}*c{place}")
+    lines.append(f"    return 0.5*({_sum(ionic)}), {_sum(whole)}, {_sum(heat)}")
+    return "\n".join(lines) + "\n"
+
+
+def _pick(test: bool, yes: float, no: float) -> float:
+    return yes if test else no
+
+
+def _mixed(t1: float, c1: float, t2: float, c2: float, t3: float, c3: float) -> float:
+    """Return the moles of an ideal solid solution: sum of t / (c + x) = 1, or 0 where it does not form. Newton on the inverse."""
+    x = t1 + t2 + t3
+    if x <= 0.0 or t1 / (c1 + 1e-300) + t2 / (c2 + 1e-300) + t3 / (c3 + 1e-300) <= 1.0:
+        return 0.0
+    for _ in range(30):
+        a, b, c = c1 + x, c2 + x, c3 + x
+        p = t1 / a + t2 / b + t3 / c
+        move = (p - 1.0) * p / (t1 / (a * a) + t2 / (b * b) + t3 / (c * c))
+        x = max(x + move, 0.0)
+        if -1e-13 * x < move < 1e-13 * x:
+            break
+    return x
+
+
+def _mixed_many(t1: FloatArray, c1: FloatArray, t2: FloatArray, c2: FloatArray, t3: FloatArray, c3: FloatArray) -> FloatArray:
+    c1, c2, c3 = c1 + 1e-300, c2 + 1e-300, c3 + 1e-300
+    forms = t1 / c1 + t2 / c2 + t3 / c3 > 1.0
+    x = t1 + t2 + t3
+    for _ in range(6):
+        a, b, c = c1 + x, c2 + x, c3 + x
+        p = t1 / a + t2 / b + t3 / c
+        x = np.maximum(x + (p - 1.0) * p / (t1 / (a * a) + t2 / (b * b) + t3 / (c * c) + 1e-300), 0.0)
+    out: FloatArray = np.where(forms, x, 0.0)
+    return out
+
+
+_space: dict[str, Any] = {}
+exec(compile(_write(), "<equilibrium>", "exec"), _space)  # our own table, written once at import
+_balances: Callable[..., Any] = _space["balances"]
+_census: Callable[..., Any] = _space["census"]
+_FLOATS: Final = (min, _pick, _mixed, math.log)
+_ARRAYS: Final = (np.minimum, np.where, _mixed_many, np.log)
+
+
+def _eliminate(r: Sequence[Any], j: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+    """Return x of J x = -r, 4 by 4, by elimination from ammonia and fluoride upwards: H and sulfate keep the strongest diagonals last."""
+    a00, a01, a02, a03, a10, a11, a12, a13, a20, a21, a22, a23, a30, a31, a32, a33 = j
+    b0, b1, b2, b3 = (-value for value in r)
+    q = a03 / a33
+    a00, a01, a02, b0 = a00 - q * a30, a01 - q * a31, a02 - q * a32, b0 - q * b3
+    q = a13 / a33
+    a10, a11, a12, b1 = a10 - q * a30, a11 - q * a31, a12 - q * a32, b1 - q * b3
+    q = a23 / a33
+    a20, a21, a22, b2 = a20 - q * a30, a21 - q * a31, a22 - q * a32, b2 - q * b3
+    q = a02 / a22
+    a00, a01, b0 = a00 - q * a20, a01 - q * a21, b0 - q * b2
+    q = a12 / a22
+    a10, a11, b1 = a10 - q * a20, a11 - q * a21, b1 - q * b2
+    q = a01 / a11
+    x0 = (b0 - q * b1) / (a00 - q * a10)
+    x1 = (b1 - a10 * x0) / a11
+    x2 = (b2 - a20 * x0 - a21 * x1) / a22
+    x3 = (b3 - a30 * x0 - a31 * x1 - a32 * x2) / a33
+    return x0, x1, x2, x3
+
+
+_ALL = (1.0,) * len(HYDROXIDES)
+_NONE = (0.0,) * len(HYDROXIDES)
+
+
+@dataclass(slots=True)
+class _State:
+    """What a solve leaves for the next one."""
+
+    h: float = 1e-7
+    s: float = 0.1
+    a: float = 1e-12
+    f: float = 1e-12
+    log_gamma: float = -0.2
+    log_water: float = -0.01
+    share: float = 0.6  # of the way that log gamma is moved in each round
+
+
+class Equilibrium:
+    """One liquor, warm-started from its last solution. Results stand in the attributes after `solve`.
+
+    ``ph`` at the liquor's own temperature; ``left`` [mol/kg] dissolved of each hydroxide's metal in the order of `HYDROXIDES`; ``ammonia``
+    free NH3 [mol/kg]; ``heat`` [kJ per kg of water] of forming the species from the master ions; ``ionic`` [mol/kg].
+    """
+
+    def __init__(self, table: Table | None = None) -> None:
+        self.table = table or Table()
+        self.state = _State()
+        self._free: tuple[float, ...] = ()
+        self._k: list[float] = []
+        self._totals: tuple[float, ...] = ()
+        self.ph = 7.0
+        self.left: tuple[float, ...] = _NONE
+        self.ammonia = self.heat = self.ionic = 0.0
+
+    def solve(
+        self,
+        t: float,
+        totals: Sequence[float],
+        solids: Sequence[float] = _NONE,
+        *,
+        ahead: Sequence[float] = _ALL,
+        back: Sequence[float] = _ALL,
+        surface: float = 0.0,
+    ) -> float:
+        """Return the pH of a liquor with dissolved `totals` [mol/kg] in the order of `DISSOLVED` at `t` [degC].
+
+        `solids` [mol/kg of water] in the order of `HYDROXIDES`, Ni, Co and Mn of them as one solid solution. `ahead`, `back`: shares
+        of the way to equilibrium that precipitation and dissolution go in this step (1: all of it, 0: none). `surface`: protons
+        that the hydroxides' surface gives up [mol/kg per pH above 5.5].
+        """
+        total = [value if value > 0.0 else 0.0 for value in totals]
+        for place in (_PLACE["S"], _PLACE["N"], _PLACE["F"]):
+            if total[place] < _TINY:
+                total[place] = _TINY
+        state = self.state
+        strong = -total[_PLACE["Cl"]]
+        chloride = total[_PLACE["Cl"]]
+        before = 0.0
+        for _ in range(40):
+            k = self.table.conditional(t, state.log_gamma, state.log_water)
+            gamma = 10.0**state.log_gamma
+            problem = (total, solids, ahead, back, strong, surface, gamma, k)
+            if not (self._newton(*problem) or self._start(*problem)):
+                self._search(*problem)
+            ionic, whole, heat = _census(state.h, state.s, state.a, state.f, self._free, chloride, gamma, k)
+            log_gamma = davies(t, ionic)
+            log_water = math.log(max(1.0 - 0.017 * whole, 0.3))
+            move, drift = log_gamma - state.log_gamma, log_water - state.log_water
+            if abs(before) > 1e-6 and abs(before - move) > 1e-12:  # secant: pairs weaken as ions shield each other, which may swing
+                state.share = min(max(state.share * before / (before - move), 0.2), 1.5)
+            before = move
+            state.log_gamma += state.share * move
+            state.log_water += drift
+            if abs(move) < 1e-5 and abs(drift) < 1e-5:
+                break
+        self._k, self._totals = k, tuple(total)
+        self.ph = -math.log10(state.h)
+        self.ammonia, self.heat, self.ionic = state.a, heat, ionic
+        return self.ph
+
+    def _newton(
+        self, total: Sequence[float], solids: Sequence[float], ahead: Sequence[float], back: Sequence[float], strong: float, surface: float,
+        gamma: float, k: Sequence[float],
+    ) -> bool:  # fmt: skip
+        """Go to the solution from the last one; return whether it was reached, else the state is as it was."""
+        state = self.state
+        h, s, a, f = state.h, state.s, state.a, state.f
+        slope = surface / _LN10
+        for _ in range(25):
+            shift = surface * (math.log10(h) + 5.5) if surface else 0.0
+            r, j, left, free = _balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS)
+            try:
+                x = _eliminate(r, j)
+            except ZeroDivisionError:
+                return False
+            worst = max(x[0], x[1], x[2], x[3], -x[0], -x[1], -x[2], -x[3])
+            if not worst < 1e12:  # false for NaN
+                return False
+            if worst > 1.0:
+                x = tuple(min(max(step, -2.0), 2.0) for step in x)
+            h, s, a, f = h * math.exp(x[0]), s * math.exp(x[1]), a * math.exp(x[2]), f * math.exp(x[3])
+            if not 10.0**-_HIGH < h < 10.0**-_LOW:
+                return False
+            if worst < 1e-6:
+                state.h, state.s, state.a, state.f = h, s, a, f
+                self.left, self._free = left, free
+                return True
+        return False
+
+    def _start(self, total: Sequence[float], *problem: Any) -> bool:
+        """Try Newton from a sour, a nearly neutral and an alkaline liquor; return whether one of them led to the solution."""
+        state = self.state
+        for ph in (2.0, 6.5, 10.0, 13.0):
+            state.h, state.s, state.a, state.f = 10.0**-ph, 0.3 * total[_PLACE["S"]], 0.3 * total[_PLACE["N"]], 1e-3 * total[_PLACE["F"]]
+            if self._newton(total, *problem):
+                return True
+        return False
+
+    def _search(
+        self, total: Sequence[float], solids: Sequence[float], ahead: Sequence[float], back: Sequence[float], strong: float, surface: float,
+        gamma: float, k: Sequence[float],
+    ) -> None:  # fmt: skip
+        """Find pH inside a bracket; at each pH the three ligands by Newton. Always converges: the charge falls as pH rises."""
+        state = self.state
+        slope = surface / _LN10
+        s, a, f = (max(0.3 * total[_PLACE[name]], _TINY) for name in ("S", "N", "F"))
+
+        def charge(ph: float) -> float:
+            """Return the charge at `ph` with the ligands in balance."""
+            nonlocal s, a, f
+            h = 10.0**-ph
+            shift = -surface * (ph - 5.5)
+            for _ in range(60):
+                r, j, left, free = _balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS)
+                # with H+ given, its row and column fall out
+                x = _eliminate((0.0, *r[1:]), (1.0, 0.0, 0.0, 0.0, 0.0, *j[5:8], 0.0, *j[9:12], 0.0, *j[13:16]))[1:]
+                s, a, f = (value * math.exp(min(max(step, -2.0), 2.0)) for value, step in zip((s, a, f), x, strict=True))
+                if max(map(abs, x)) < 1e-8:
+                    break
+            self.left, self._free = left, free
+            return float(r[0])
+
+        low, high = _LOW, _HIGH
+        y_low, y_high = charge(low), charge(high)
+        if y_low <= 0.0 or y_high >= 0.0:  # more acid or base than any liquor can hold: the end of the scale
+            ph = low if y_low <= 0.0 else high
+            charge(ph)
+        else:
+            side = 0
+            for turn in range(100):
+                # halving first, then false position that halves the weight of an end which stays (Illinois)
+                ph = 0.5 * (low + high) if turn < 8 else low + (high - low) * y_low / (y_low - y_high)
+                y = charge(ph)
+                if y > 0.0:
+                    low, y_low = ph, y
+                    y_high *= 0.5 if side > 0 and turn > 8 else 1.0
+                    side = 1
+                else:
+                    high, y_high = ph, y
+                    y_low *= 0.5 if side < 0 and turn > 8 else 1.0
+                    side = -1
+                if high - low < 1e-9 or abs(y) < 1e-11:
+                    break
+        state.h, state.s, state.a, state.f = 10.0**-ph, s, a, f
+
+    def saturation(self, name: str) -> float:
+        """Return log10 of ion product over solubility product of one of `SOLIDS` after a `solve`."""
+        place = next(place for place, solid in enumerate(SOLIDS) if solid.name == name)
+        solid = SOLIDS[place]
+        state = self.state
+        free = dict(zip((*_METALS, "C", "P"), self._free, strict=True))
+        free.update(S=state.s, N=state.a, F=state.f)
+        product = sum(count * math.log10(max(free[of], 1e-30)) for of, count in solid.of.items() if of != "w")
+        return product - math.log10(self._k[len(SPECIES) + len(HYDROXIDES) + place])
+
+    def free(self, name: str) -> float:
+        """Return the concentration of a free master ion after a `solve` [mol/kg]."""
+        state = self.state
+        if name in ("S", "N", "F"):
+            return {"S": state.s, "N": state.a, "F": state.f}[name]
+        if name == "Cl":
+            return self._totals[_PLACE["Cl"]]
+        return self._free[(*_METALS, "C", "P").index(name)]
+
+
+class Many:
+    """The same for n liquors at once, at equilibrium with their hydroxides; arrays of shape (n,) and (len(DISSOLVED), n)."""
+
+    def __init__(self, n: int, table: Table | None = None) -> None:
+        self.table = table or Table()
+        self.n = n
+        self._h, self._s = np.full(n, 1e-7), np.full(n, 0.1)
+        self._a, self._f = np.full(n, _TINY), np.full(n, _TINY)
+        self._log_gamma, self._log_water = np.full(n, -0.2), np.full(n, -0.01)
+        self._share = np.full(n, 0.6)
+        self._cold = True
+        self.left: FloatArray = np.zeros((len(HYDROXIDES), n))
+
+    def solve(self, t: FloatArray, totals: FloatArray, solids: FloatArray | None = None) -> FloatArray:
+        """Return pH, shape (n,), of dissolved `totals` [mol/kg] and `solids` [mol/kg], shapes (len(DISSOLVED), n) and (len(HYDROXIDES), n)."""
+        total = np.maximum(totals, 0.0)
+        for name in ("S", "N", "F"):
+            total[_PLACE[name]] = np.maximum(total[_PLACE[name]], _TINY)
+        solid = np.zeros((len(HYDROXIDES), self.n)) if solids is None else solids
+        chloride = total[_PLACE["Cl"]]
+        left_over = np.arange(self.n) if self._cold else self._rounds(t, total, solid, chloride)
+        for place in left_over:  # cold, or too far from the last solution: one by one, with the bracket
+            one = Equilibrium(self.table)
+            one.solve(float(t[place]), total[:, place].tolist(), solid[:, place].tolist())
+            state = one.state
+            self._h[place], self._s[place], self._a[place], self._f[place] = state.h, state.s, state.a, state.f
+            self._log_gamma[place], self._log_water[place] = state.log_gamma, state.log_water
+            self.left[:, place] = one.left
+        self._cold = False
+        out: FloatArray = -np.log10(self._h)
+        return out
+
+    def _rounds(self, t: FloatArray, total: FloatArray, solid: FloatArray, chloride: FloatArray) -> np.ndarray:
+        """Do Newton on all; return the places of those that did not arrive."""
+        h, s, a, f = self._h.copy(), self._s.copy(), self._a.copy(), self._f.copy()
+        done = np.zeros(self.n, dtype=bool)
+        before = np.zeros(self.n)
+        with np.errstate(all="ignore"):
+            for _ in range(12):
+                k = self.table.conditional_many(t, self._log_gamma, self._log_water)
+                gamma = 10.0**self._log_gamma
+                args = (total, solid, _ALL, _ALL, -chloride, 0.0, 0.0, gamma, k, _ARRAYS)
+                r, j, left, free = _balances(h, s, a, f, *args)
+                x = np.stack(np.broadcast_arrays(*_eliminate(r, j)))
+                worst = np.abs(x).max(axis=0)
+                scale = 1.0 / np.maximum(worst, 1.0)
+                h, s, a, f = h * np.exp(scale * x[0]), s * np.exp(scale * x[1]), a * np.exp(scale * x[2]), f * np.exp(scale * x[3])
+                ionic, whole, _ = _census(h, s, a, f, free, chloride, gamma, k)
+                i = np.clip(ionic, 0.0, 4.0)
+                root = np.sqrt(i)
+                log_gamma = -(0.509 + 0.001 * (t - 25.0)) * (root / (1.0 + root) - 0.3 * i)
+                log_water = np.log(np.maximum(1.0 - 0.017 * whole, 0.3))
+                move = log_gamma - self._log_gamma
+                done = (worst < 1e-5) & (np.abs(move) < 1e-5) & (np.abs(log_water - self._log_water) < 1e-5)
+                told = (np.abs(before) > 1e-6) & (np.abs(before - move) > 1e-12)
+                self._share = np.where(told, np.clip(self._share * before / (before - move), 0.2, 1.5), self._share)
+                before = move
+                self._log_gamma, self._log_water = self._log_gamma + self._share * move, log_water
+                if done.all():
+                    break
+        good = done & np.isfinite(h)
+        for mine, new in ((self._h, h), (self._s, s), (self._a, a), (self._f, f)):
+            mine[good] = new[good]
+        self._log_gamma[~good], self._log_water[~good] = -0.2, -0.01
+        self.left = np.stack(np.broadcast_arrays(*left))
+        return np.flatnonzero(~good)
