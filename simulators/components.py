@@ -1,7 +1,7 @@
 """Components of every liquor and solid: their order, masses, volumes and charges, and what one litre of each reagent holds.
 
 An inventory is a vector of shape (NC,): mol of each component, but kg for water. H+ is not a component: it follows from electroneutrality,
-so NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite in solids) is C.
+so NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite in solids) is C, phosphate is P.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ __all__ = [
     "F",
     "K",
     "N",
+    "P",
     "S",
     "by_element",
     "heat_capacity",
@@ -47,11 +48,11 @@ __all__ = [
     "vector",
 ]  # fmt: skip
 
-NAMES = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe2", "Fe3", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "H2O2", "water")
+NAMES = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe2", "Fe3", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "P", "H2O2", "water")
 NC = len(NAMES)
-LI, NI, CO, MN, AL, CU, FE2, FE3, CA, MG, ZN, NA, K, S, F, CL, N, SI, C, H2O2, WATER = range(NC)
+LI, NI, CO, MN, AL, CU, FE2, FE3, CA, MG, ZN, NA, K, S, F, CL, N, SI, C, P, H2O2, WATER = range(NC)
 
-ELEMENTS = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C")
+ELEMENTS = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "P")
 ATOMIC = dict(
     zip(
         ELEMENTS,
@@ -74,6 +75,7 @@ ATOMIC = dict(
             14.007,
             28.085,
             12.011,
+            30.974,
         ),
         strict=True,
     )
@@ -123,6 +125,7 @@ LIQUID_MASS = (
             17.03,
             60.08,
             60.01,
+            94.97,
             34.01,
             1e3,
         ]
@@ -156,7 +159,7 @@ VOLUME = np.array(
     ]
 )
 # charge of what neither precipitates nor takes up protons in the solver
-STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, 0, 0], dtype=float)
+STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, -3, 0, 0], dtype=float)
 
 
 def litres(inventory: FloatArray) -> float:
