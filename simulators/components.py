@@ -1,7 +1,8 @@
 """Components of every liquor and solid: their order, masses, volumes and charges, and what one litre of each reagent holds.
 
 An inventory is a vector of shape (NC,): mol of each component, but kg for water. H+ is not a component: it follows from electroneutrality,
-so NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite in solids) is C, phosphate is P.
+so NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite
+in solids) is C, phosphate is P.
 """
 
 from __future__ import annotations
@@ -154,6 +155,7 @@ VOLUME = np.array(
         0.025,
         0.02,
         0.0,
+        0.04,
         0.022,
         1.008,
     ]
