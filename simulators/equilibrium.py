@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 
 from drivers.tags import FloatArray
+from simulators.components import NAMES, WATER
 from simulators.constants import CHARGE, HYDROXIDES, MASTERS, ROWS, SOLIDS, SPECIES
 
-__all__ = ["DISSOLVED", "Equilibrium", "Many", "Table", "davies"]
+__all__ = ["DISSOLVED", "Equilibrium", "Many", "Table", "davies", "molal"]
 
 DISSOLVED: Final = MASTERS  # order of the totals that a solver takes [mol/kg of water]
 _PLACE: Final = {name: place for place, name in enumerate(MASTERS)}
@@ -29,6 +30,15 @@ _UNKNOWNS: Final = ("H", "S", "N", "F")
 _TINY: Final = 1e-12  # [mol/kg] total of a ligand that is not there: keeps its logarithm finite
 _LN10: Final = math.log(10.0)
 _LOW, _HIGH = -3.0, 16.0  # pH between which every liquor is looked for
+
+
+_AT: Final = np.array([NAMES.index(name) for name in DISSOLVED])
+
+
+def molal(inventory: FloatArray) -> list[float]:
+    """Return the totals [mol/kg of water] that a solver takes, of an inventory [mol; kg of water] of shape (NC,)."""
+    out: list[float] = (inventory[_AT] / inventory[WATER]).tolist()
+    return out
 
 
 def davies(t: float, ionic: float) -> float:

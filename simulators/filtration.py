@@ -9,18 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.tags import FloatArray
-from simulators.chemistry import Alkaline
 from simulators.components import (
-    AL,
-    CO,
-    CU,
-    FE3,
-    LI,
     LIQUID_MASS,
-    MN,
-    NA,
     NC,
-    NI,
     STRONG,
     VOLUME,
     WATER,
@@ -30,6 +21,7 @@ from simulators.components import (
     litres,
     vector,
 )
+from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.leach import conductivity
 from simulators.precipitation import SOLID_MASS, Particles, Slurry
 from simulators.vessels import AMBIENT, Ledger, Lines, approach
@@ -80,7 +72,7 @@ class FilterDryer:
     )  # fmt: skip
     sets = ("pressure_sp", "wash_flow_sp", "caustic_flow_sp", "heater", "stirrer_speed_sp", "drain", "discharge")
 
-    def __init__(self, parameters: FilterParameters | None = None) -> None:
+    def __init__(self, parameters: FilterParameters | None = None, table: Table | None = None) -> None:
         self.p = parameters or FilterParameters()
         self.free: FloatArray = np.zeros(NC)  # liquid above the cake
         self.pore: FloatArray = np.zeros(NC)
@@ -91,7 +83,7 @@ class FilterDryer:
         self.temperature = AMBIENT
         self.lines = Lines({"wash_flow": "water", "caustic_flow": "caustic"})
         self.pressure = self.stirrer = self.heating = self.flow = 0.0
-        self.chemistry = Alkaline()
+        self.chemistry = Equilibrium(table)
         self.mirror = (0.0, 7.0)  # conductivity [mS/cm at 25 degC basis] and pH of the last filtrate
         self.product: Product | None = None
         self._since = 1e9
@@ -194,10 +186,9 @@ class FilterDryer:
         volume = litres(filtrate)
         if volume <= 0.0:
             return
-        c = filtrate / volume
-        metals = [float(c[NI]), float(c[CO]), float(c[MN])]
-        strong = float(STRONG.dot(c)) + 2.0 * float(c[CU]) + 3.0 * float(c[AL] + c[FE3])
-        self.chemistry.solve(self.temperature, strong, 0.0, float(c[S]), float(c[NA]), float(c[LI]), float(c[N]), metals, [0.6, 0.2, 0.2])
+        if float(filtrate[WATER]) <= 0.0:
+            return
+        self.chemistry.solve(self.temperature, molal(filtrate))
         self.mirror = (conductivity(filtrate, volume, self.temperature, self.chemistry.ph), self.chemistry.ph)
 
     def moisture(self) -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.tags import FloatArray
-from simulators.chemistry import Acid
 from simulators.components import (
     AL,
     CA,
@@ -38,6 +37,8 @@ from simulators.components import (
     heat_capacity,
     litres,
 )
+from simulators.constants import HYDROXIDES
+from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.feed import Feed
 from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
 
@@ -50,6 +51,7 @@ _SOLID_MASS = LIQUID_MASS.copy()
 _SOLID_MASS[[NI, CO, MN]] += 0.032
 _SOLID_MASS[[C, S, N]] = 0.01201, 0.03206, 0.01401
 _SOLID_MASS[[H2O2, WATER]] = 0.0
+_STAYS = (0.0,) * len(HYDROXIDES)
 _TRACE = (CA, MG, ZN, NA, K, CL)
 
 
@@ -112,7 +114,7 @@ class LeachTank:
         "press_discharge",
     )  # fmt: skip
 
-    def __init__(self, feed: Feed, parameters: LeachParameters | None = None) -> None:
+    def __init__(self, feed: Feed, parameters: LeachParameters | None = None, table: Table | None = None) -> None:
         self.p = parameters or LeachParameters()
         self.feed = feed
         per_kg = feed.per_kg()
@@ -126,7 +128,7 @@ class LeachTank:
         self.lithium_fed = 0.0
         self.solid_mass = 0.0
         self.temperature = AMBIENT
-        self.acid = Acid()
+        self.chemistry = Equilibrium(table)
         self.jacket = Jacket()
         self.lines = Lines({"acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
         self.press = Press(PressParameters(), _SOLID_MASS[None, :])
@@ -155,7 +157,8 @@ class LeachTank:
             if brought > 0.0:
                 share = min(brought / volume, 1.0)
                 self.temperature += (AMBIENT - self.temperature) * (share if before > 1.0 else 1.0)
-            self._solve(volume)
+            # no hydroxide forms here: what an acid leach lacks in acid it shows as a pH that is too high
+            self.chemistry.solve(self.temperature, molal(self.liquor), ahead=_STAYS, back=_STAYS)
             if self.solid_mass > 1e-6:
                 heat += self._dissolve(volume, dt)
             heat += self._oxidise(volume, dt)
@@ -177,23 +180,11 @@ class LeachTank:
         self.soluble_si += self.p.silicon * float(new[SI])
         self.solid_mass = float(_SOLID_MASS.dot(self.solids))
 
-    def _solve(self, volume: float) -> None:
-        n = self.liquor
-        strong = float(STRONG.dot(n)) / volume
-        inverse = 1.0 / volume
-        x = n.tolist()
-        metals = [x[NI] * inverse, x[CO] * inverse, x[MN] * inverse, x[CU] * inverse, x[AL] * inverse, x[FE3] * inverse]
-        self.acid.solve(
-            self.temperature, strong, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse, x[LI] * inverse,
-            x[F] * inverse,
-            metals, [0.0] * 6, 0.0, 0.0, 0.0, 0.0,
-        )  # fmt: skip
-
     def _dissolve(self, volume: float, dt: float) -> float:
         """Dissolve solids for `dt` [s]; return the heat [kJ]."""
         p = self.p
         t = self.temperature + 273.15
-        proton = 10.0 ** -min(self.acid.ph, 14.0)
+        proton = 10.0 ** -min(self.chemistry.ph, 14.0)
         n, solids = self.liquor, self.solids
         stirred = min(0.3 + self.stirrer / 80.0, 1.0)
         # protons that are there to be used; keeps the step from running past neutral
@@ -350,7 +341,7 @@ class LeachTank:
         mass = float(LIQUID_MASS.dot(self.liquor)) + self.solid_mass
         flow = self.lines.flow
         wet = liquid > 20.0
-        ph = self.acid.ph if wet else 7.0
+        ph = self.chemistry.ph if wet else 7.0
         return (
             self.temperature, ph, self.orp if wet else 200.0,
             self.p.conductivity * conductivity(self.liquor, liquid, self.temperature, ph) if wet else 0.0,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.tags import FloatArray
-from simulators.chemistry import Alkaline
 from simulators.components import (
     AL,
     CA,
@@ -23,10 +22,10 @@ from simulators.components import (
     MG,
     MN,
     NA,
+    NAMES,
     NC,
     NI,
     SI,
-    STRONG,
     WATER,
     ZN,
     C,
@@ -37,16 +36,20 @@ from simulators.components import (
     litres,
     vector,
 )
+from simulators.constants import HYDROXIDES
+from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.purification import PurificationTank
 from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, approach
 
 __all__ = ["SOLID_MASS", "Particles", "Reactor", "ReactorParameters", "Slurry"]
 
-SOLID_MASS = LIQUID_MASS.copy()  # [kg/mol] of what is in the product: Ni, Co, Mn and the impurities as hydroxides
-SOLID_MASS[[NI, CO, MN, CU, MG, ZN, CA, FE2]] += 0.034
-SOLID_MASS[[AL, FE3]] += 0.051
-SOLID_MASS[[H2O2, WATER]] = 0.0
 _METALS = [NI, CO, MN]
+_PLACES = [NAMES.index(solid.metal) for solid in HYDROXIDES]
+_CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
+_SHARES = [1.0 if place in _METALS else 0.0 for place in _PLACES]  # impurities go as guests, not as hydroxides of their own
+SOLID_MASS = LIQUID_MASS.copy()  # [kg/mol] of what is in the product: Ni, Co, Mn and the impurities as hydroxides
+SOLID_MASS[_PLACES] += 0.017007 * np.array(_CHARGE)
+SOLID_MASS[[H2O2, WATER]] = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class ReactorParameters:
     nitrogen: float = 5e-4  # lattice NH3 [kg/kg]
     lithium: float = 30e-6  # lattice Li [kg/kg]
     carbonate: float = 0.9  # share of the caustic's carbonate that the solid takes
-    # share of each impurity that the solid takes; Al, Fe, Cu, Zn, Mg to their solubility, Ca 10-20 %
+    # share of each impurity that the growing solid takes as a guest, far below the solubility of its own hydroxide: Al as layered double
+    # hydroxide where alone it would be aluminate, Cu and Zn in spite of their ammines [A, to the safe side]; Ca 10-20 %
     takes: tuple[tuple[int, float], ...] = (
         (AL, 0.97),
         (FE2, 1.0),
@@ -188,7 +192,7 @@ class Reactor:
         "transfer_pump", "seed_rate_sp",
     )  # fmt: skip
 
-    def __init__(self, ratio: FloatArray, parameters: ReactorParameters | None = None) -> None:
+    def __init__(self, ratio: FloatArray, parameters: ReactorParameters | None = None, table: Table | None = None) -> None:
         self.p = parameters or ReactorParameters()
         self.ratio = ratio  # Ni, Co, Mn of the seed, shape (3,)
         self.liquor: FloatArray = np.zeros(NC)
@@ -196,7 +200,7 @@ class Reactor:
         self.loose_s = 0.0
         self.particles = Particles()
         self.temperature = AMBIENT
-        self.chemistry = Alkaline()
+        self.chemistry = Equilibrium(table)
         self.jacket = Jacket(ua=3.2)
         self.lines = Lines({"naoh_flow": "naoh", "ammonia_flow": "ammonia", "water_flow": "water"}, per_second=1.0 / 3600.0)
         self.oxygen = 20.9
@@ -260,36 +264,30 @@ class Reactor:
         """Solve pH with the metals in equilibrium; `fed` is the strength of the feed [mol/L], 0 while nothing is fed."""
         p = self.p
         n, solid = self.liquor, self.solids
-        inverse = 1.0 / volume
+        water = float(n[WATER])
+        if water <= 0.0:
+            return
+        inverse = 1.0 / water
         x, y = n.tolist(), solid.tolist()
-        amounts = [x[NI] + y[NI], x[CO] + y[CO], x[MN] + y[MN]]
-        whole = sum(amounts)
-        kg = 0.0
-        fractions = [amount / whole for amount in amounts] if whole > 0.0 else [0.0, 0.0, 0.0]
-        strong = (float(STRONG.dot(n)) + 2.0 * x[CU] + 3.0 * (x[AL] + x[FE3])) * inverse
-        left = self.chemistry.solve(
-            self.temperature, strong, (x[FE2] + x[MG] + x[CA] + x[ZN] + x[CU]) * inverse, x[S] * inverse, x[NA] * inverse, x[LI] * inverse,
-            x[N] * inverse, [amount * inverse for amount in amounts], fractions,
-        )  # fmt: skip
-        moved = 0.0
-        if whole > 0.0:
-            for place, amount, now in zip(_METALS, amounts, left, strict=True):
-                stays = min(max(now * volume, 0.0), amount)
-                change = (amount - stays) - y[place]
-                n[place] = stays
-                solid[place] = amount - stays
+        slow = 1.0 - math.exp(-dt / p.impurity)
+        self.chemistry.solve(self.temperature, molal(n), [y[place] * inverse for place in _PLACES], ahead=_SHARES, back=_SHARES)
+        kg = taken = 0.0
+        for place, charge, left in zip(_PLACES, _CHARGE, self.chemistry.left, strict=True):
+            change = max(min(x[place] - left * water, x[place]), -y[place])
+            n[place] -= change
+            solid[place] += change
+            taken += 0.018015 * charge * change
+            if place in _METALS:
                 kg += change * float(SOLID_MASS[place])
-                moved += change
-            n[WATER] -= 0.036 * moved
+        n[WATER] -= taken
         if kg > 0.0:
             self._lattice(kg, dt)
-            step = 1.0 - math.exp(-dt / p.impurity)
             for place, share in p.takes:
                 if x[place] > 0.0:
-                    take = max(share * (x[place] + y[place]) - y[place], 0.0) * step
+                    take = max(share * (x[place] + y[place]) - y[place], 0.0) * slow
                     n[place] -= take
                     solid[place] += take
-            carbon = float(n[C]) * p.carbonate * step
+            carbon = float(n[C]) * p.carbonate * slow
             n[C] -= carbon
             solid[C] += carbon
             plume = fed / 0.8 * math.sqrt(0.4 / max(x[N] * inverse, 0.02))
@@ -344,7 +342,7 @@ class Reactor:
         self.oxygen = limit + (self.oxygen - limit) * math.exp(-flow / 3600.0 / head * dt)
         if volume > 1.0 and self.nitrogen > 0.0 and self.liquor[N] > 0.0:
             henry = 59.0 * math.exp(-4255.0 * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))  # 59 at 25 degC, 16 at 55 [mol/(L atm)]
-            share = min(self.chemistry.nh3 / henry, 0.5)
+            share = min(self.chemistry.ammonia / henry, 0.5)
             lost = min(self.nitrogen / 3600.0 / 0.022414 * share / (1.0 - share) * dt, 0.1 * float(self.liquor[N]))
             self.liquor[N] -= lost
             ledger.leave("off-gas", vector({N: lost}))
@@ -380,7 +378,7 @@ class Reactor:
             self.temperature, ph, ph, ammonia, self.oxygen, (liquid + self.solid_mass / self.p.density * 1e3) * 1e-3,
             self.particles.percentiles()[1],
             self.stirrer, self._power(), self.feed, flow["naoh_flow"], flow["ammonia_flow"], flow["water_flow"], self.nitrogen,
-            self.jacket.temperature, self.p.room * (self.chemistry.nh3 if wet else 0.0) / 0.35, self.moved,
+            self.jacket.temperature, self.p.room * (self.chemistry.ammonia if wet else 0.0) / 0.35, self.moved,
         )  # fmt: skip
 
     def held(self) -> FloatArray:

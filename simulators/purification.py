@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.tags import FloatArray
-from simulators.chemistry import Acid
 from simulators.components import (
     AL,
-    CA,
     CO,
     CU,
     FE2,
@@ -20,32 +18,30 @@ from simulators.components import (
     H2O2,
     LI,
     LIQUID_MASS,
-    MG,
-    MN,
     NA,
+    NAMES,
     NC,
     NI,
     SI,
-    STRONG,
     WATER,
-    ZN,
     C,
     F,
-    S,
     heat_capacity,
     litres,
     vector,
 )
+from simulators.constants import HYDROXIDES
+from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
 
 __all__ = ["PurificationParameters", "PurificationTank"]
 
 _HYDROXIDE, _METAL, _LOOSE, _FAST = range(4)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
-_METALS = [NI, CO, MN, CU, AL, FE3]
+_METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
+_CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _SORBS = [NI, CO, LI]
 _MASS = np.tile(LIQUID_MASS, (4, 1))
-_MASS[_HYDROXIDE, [NI, CO, MN, CU]] += 0.034
-_MASS[_HYDROXIDE, [AL, FE3]] += 0.051
+_MASS[_HYDROXIDE, _METALS] += 0.017007 * np.array(_CHARGE)
 _MASS[:, C] = 0.01201
 _MASS[:, [H2O2, WATER]] = 0.0
 
@@ -94,14 +90,14 @@ class PurificationTank:
         "transfer_pump", "press_wash_flow_sp", "niso4_flow_sp", "coso4_flow_sp", "mnso4_flow_sp", "repulp", "press_discharge",
     )  # fmt: skip
 
-    def __init__(self, parameters: PurificationParameters | None = None) -> None:
+    def __init__(self, parameters: PurificationParameters | None = None, table: Table | None = None) -> None:
         self.p = parameters or PurificationParameters()
         self.liquor: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros((4, NC))
         self.clear: FloatArray = np.zeros(NC)
         self.clear_temperature = AMBIENT
         self.temperature = AMBIENT
-        self.acid = Acid()
+        self.chemistry = Equilibrium(table)
         self.jacket = Jacket(ua=3.2)
         self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
         self.salts = Lines({"niso4_flow": "niso4", "coso4_flow": "coso4", "mnso4_flow": "mnso4"})
@@ -145,7 +141,7 @@ class PurificationTank:
             self._precipitate(volume, dt)
             self._sorb(volume, dt)
             # carbonate of the caustic leaves as CO2 from a sour liquor
-            if self.acid.ph < 6.5 and self.liquor[C] > 0.0:
+            if self.chemistry.ph < 6.5 and self.liquor[C] > 0.0:
                 ledger.leave("off-gas", vector({C: float(self.liquor[C])}))
                 self.liquor[C] = 0.0
         if volume > 1.0 or self.solid_mass > 0.0:
@@ -168,7 +164,7 @@ class PurificationTank:
             cu = min(float(n[CU]) * share, powder)
             fe = min(float(n[FE3]) * share, 2.0 * (powder - cu))
             left = powder - cu - 0.5 * fe
-            gas = left * (1.0 - math.exp(-p.powder_acid * min(10.0**-self.acid.ph, 3.0) * dt))
+            gas = left * (1.0 - math.exp(-p.powder_acid * min(10.0**-self.chemistry.ph, 3.0) * dt))
             metal[NI] = left - gas
             metal[CU] += cu
             n[NI] += powder - float(metal[NI])
@@ -192,43 +188,51 @@ class PurificationTank:
         """Solve pH together with the hydroxides; then cryolite and silica."""
         p = self.p
         n, row = self.liquor, self.solids[_HYDROXIDE]
-        inverse = 1.0 / volume
+        water = float(n[WATER])
+        if water <= 0.0:
+            return
+        inverse = 1.0 / water
         x, y = n.tolist(), row.tolist()
-        metals = [x[place] * inverse for place in _METALS]
-        solids = [y[place] * inverse for place in _METALS]
+        bound = y[F] / 6.0  # Al of the cryolite is no hydroxide
+        solids = [(y[place] - bound if place == AL else y[place]) * inverse for place in _METALS]
+        solids = [amount if amount > 0.0 else 0.0 for amount in solids]
         stirred = min(0.2 + self.stirrer / 80.0, 1.0)
-        attack = 1.0 + 10.0**-self.acid.ph / p.aged_acid
-        left = self.acid.solve(
-            self.temperature, float(STRONG.dot(n)) * inverse, (x[FE2] + x[MG] + x[CA] + x[ZN]) * inverse, x[S] * inverse, x[NA] * inverse,
-            x[LI] * inverse, x[F] * inverse, metals, solids, 1.0 - math.exp(-dt * stirred / p.divalent),
-            1.0 - math.exp(-dt * stirred / p.hydroxide),
-            1.0 - math.exp(-dt * stirred * attack / p.aged), p.surface * (y[AL] + y[FE3]) * inverse,
-        )  # fmt: skip
-        water = trivalent = 0.0
-        for place, old, new in zip(_METALS, metals, left, strict=True):
-            if new != old:
-                moved = min((old - new) * volume, x[place])
-                if moved < 0.0:
-                    moved = max(moved, -y[place])
-                n[place] -= moved
-                row[place] += moved
-                if place in (AL, FE3):
-                    water += 0.054 * moved
-                    trivalent += moved
-                else:
-                    water += 0.036 * moved
-        n[WATER] -= water
-        if self.acid.cryolite > 0.0 and x[F] > 0.0:
+        attack = 1.0 + 10.0**-self.chemistry.ph / p.aged_acid
+        two = 1.0 - math.exp(-dt * stirred / p.divalent)
+        three = 1.0 - math.exp(-dt * stirred / p.hydroxide)
+        back = 1.0 - math.exp(-dt * stirred * attack / p.aged)
+        self.chemistry.solve(
+            self.temperature,
+            molal(n),
+            solids,
+            ahead=[two if charge == 2 else three for charge in _CHARGE],
+            back=[two if charge == 2 else back for charge in _CHARGE],
+            surface=p.surface * (y[AL] + y[FE3]) * inverse,
+        )
+        taken = trivalent = 0.0
+        for place, charge, left in zip(_METALS, _CHARGE, self.chemistry.left, strict=True):
+            moved = x[place] - left * water
+            if moved == 0.0:
+                continue
+            moved = max(min(moved, x[place]), -y[place])
+            n[place] -= moved
+            row[place] += moved
+            taken += 0.018015 * charge * moved
+            if charge == 3:
+                trivalent += moved
+        n[WATER] -= taken
+        cryolite = self.chemistry.saturation("cryolite") if x[F] > 0.0 and x[AL] > 0.0 and x[NA] > 0.0 else -9.0
+        if cryolite > 0.0 and x[F] > 0.0:
             share = 1.0 - math.exp(-dt / p.fluoride)
-            f = x[F] * (1.0 - 10.0 ** (-self.acid.cryolite / 6.0)) * share
+            f = x[F] * (1.0 - 10.0 ** (-cryolite / 6.0)) * share
             f = min(f, 6.0 * 0.5 * float(n[AL]), 2.0 * 0.5 * float(n[NA]))
             for place, part in ((F, 1.0), (AL, 1.0 / 6.0), (NA, 0.5)):
                 n[place] -= part * f
                 row[place] += part * f
-        elif self.acid.cryolite < 0.0 and row[F] > 0.0:
+        elif cryolite < 0.0 and row[F] > 0.0:
             f = (
                 min(float(row[F]), 2.0 * float(row[NA]), 6.0 * float(row[AL]))
-                * (1.0 - 10.0 ** max(self.acid.cryolite / 6.0, -6.0))
+                * (1.0 - 10.0 ** max(cryolite / 6.0, -6.0))
                 * (1.0 - math.exp(-dt * attack / p.aged_fluoride))
             )
             for place, part in ((F, 1.0), (AL, 1.0 / 6.0), (NA, 0.5)):
@@ -247,7 +251,7 @@ class PurificationTank:
         loose, fast = self.solids[_LOOSE], self.solids[_FAST]
         if grams < 1e-6 and loose[NI] <= 0.0:
             return
-        share = (p.sorbed_base * min(grams, 1.0) + p.sorbed * grams) / (1.0 + 10.0 ** (1.5 * (p.edge - self.acid.ph)))
+        share = (p.sorbed_base * min(grams, 1.0) + p.sorbed * grams) / (1.0 + 10.0 ** (1.5 * (p.edge - self.chemistry.ph)))
         step = 1.0 - math.exp(-dt / p.sorption)
         for place in _SORBS:
             free, held, stuck = float(self.liquor[place]), float(loose[place]), float(fast[place])
@@ -317,7 +321,7 @@ class PurificationTank:
         flow, salt = self.lines.flow, self.salts.flow
         wet = liquid > 20.0
         return (
-            self.temperature, self.acid.ph if wet else 7.0, self.orp if wet else 200.0, (liquid + self.solid_mass / self.p.density) * 1e-3,
+            self.temperature, self.chemistry.ph if wet else 7.0, self.orp if wet else 200.0, (liquid + self.solid_mass / self.p.density) * 1e-3,
             self.stirrer,
             flow["naoh_flow"], flow["acid_flow"], flow["peroxide_flow"], flow["water_flow"], self.powder, self.jacket.temperature,
             self.press.pressure, self.press.flow, self.press.wet, litres(self.clear) * 1e-3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -210,6 +211,21 @@ def test_whatever_is_in_the_tank_pH_is_a_number_and_nothing_is_negative(amounts:
     )
     assert math.isfinite(water.heat)
     assert math.isfinite(water.ionic)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.floats(0.0, 1.5), st.floats(0.0, 0.3), st.floats(0.05, 2.5), st.floats(0.0, 0.05), st.floats(0.0, 2.0), st.floats(5.0, 95.0),
+    st.lists(st.floats(0.0, 6.0), min_size=2, max_size=6, unique=True),
+)  # fmt: skip
+def test_ph_rises_with_base(ni: float, al: float, so4: float, f: float, ammonia: float, t: float, base: list[float]) -> None:
+    found = [
+        Equilibrium().solve(
+            t, totals({"Ni": ni, "Co": 0.1, "Mn": 0.1, "Cu": 0.01, "Al": al, "Fe3": 0.01, "S": so4, "F": f, "N": ammonia, "Na": soda})
+        )
+        for soda in sorted(base)
+    ]
+    assert all(later >= earlier - 2e-3 for earlier, later in itertools.pairwise(found))
 
 
 def test_many_is_the_same_as_one() -> None:

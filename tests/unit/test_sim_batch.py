@@ -26,7 +26,7 @@ class Recipe:
     peroxide: float = 165.0  # L of 30 %
     leach_wash: float = 520.0  # L
     powder: float = 7.5  # kg Ni
-    purify_ph: float = 5.7
+    purify_ph: float = 5.8
     purify_wash: float = 330.0  # L
     repulp: bool = True
     repulp_water: float = 600.0
@@ -184,7 +184,7 @@ class Batch:
             self.until(lambda: self.get(PURIFY, "ph") < 4.95, sour)
             self.wait(30.0, sour)
             self.put(PURIFY, acid_flow_sp=0.0)
-            self.neutralise(5.4)
+            self.neutralise(5.6)
             self.wait(10.0, hold)
             self.put(PURIFY, jacket_valve=0.0)
             self.press_purify()

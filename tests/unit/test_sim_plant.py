@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from drivers.device import load_profile, profile_folder
 from drivers.tags import FloatArray
-from simulators.chemistry import Acid, Alkaline
 from simulators.components import MN, NI, WATER, S, litres, vector
-from simulators.feed import CHEMISTRIES, FEEDS, draw
+from simulators.feed import FEEDS
 from simulators.plant import Plant
 from simulators.vessels import Ledger, Press, PressParameters
 
@@ -85,53 +83,6 @@ def test_any_inputs_leave_amounts_finite_and_closed(moves: list[Move], step: flo
         assert np.isfinite(reading).all()
         assert (reading >= profile.low).all()
         assert (reading <= profile.high).all()
-
-
-@given(
-    ni=st.floats(0.0, 1.5), al=st.floats(0.0, 0.3), so4=st.floats(0.05, 2.5), f=st.floats(0.0, 0.05), t=st.floats(5.0, 95.0),
-    base=st.lists(st.floats(-4.0, 4.0), min_size=2, max_size=6, unique=True),
-)  # fmt: skip
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_ph_rises_with_base_in_the_sour_solver(ni: float, al: float, so4: float, f: float, t: float, base: list[float]) -> None:
-    def ph(strong: float) -> float:
-        solver = Acid(ionic=1.0)
-        metals = [ni, 0.1, 0.1, 0.01, al, 0.01]
-        solver.solve(t, strong - 2.0 * so4, 0.0, so4, max(strong, 0.0), 0.0, f, metals, [0.0] * 6, 1.0, 1.0, 1.0, 0.01)
-        return solver.ph
-
-    found = [ph(strong) for strong in sorted(base)]
-    assert all(math.isfinite(one) for one in found)
-    assert all(later >= earlier - 1e-4 for earlier, later in itertools.pairwise(found))
-
-
-@given(ammonia=st.floats(0.0, 2.0), t=st.floats(10.0, 90.0), base=st.lists(st.floats(-1.0, 3.0), min_size=2, max_size=6, unique=True))
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_ph_rises_with_base_in_the_alkaline_solver(ammonia: float, t: float, base: list[float]) -> None:
-    def ph(strong: float) -> float:
-        solver = Alkaline()
-        for _ in range(60):
-            solver.solve(t, strong - 1.0, 0.0, 0.5, max(strong, 0.0), 0.0, ammonia, [0.3, 0.1, 0.1], [0.6, 0.2, 0.2])
-        return solver.ph
-
-    found = [ph(strong) for strong in sorted(base)]
-    assert all(later >= earlier - 1e-2 for earlier, later in itertools.pairwise(found))
-
-
-def test_dissolved_nickel_follows_temperature() -> None:
-    """0.5 M NH3, NMC622, pH 11: some 650 mg/kg at 25 degC and 7.5 at 50 (process.md, section 1)."""
-
-    def nickel(t: float) -> float:
-        low, high = 0.0, 1.0  # base beside the sulfate [mol/L]
-        for _ in range(40):
-            middle = 0.5 * (low + high)
-            solver = Alkaline()
-            for _ in range(40):
-                left = solver.solve(t, middle - 0.9, 0.0, 0.9, 0.9 + middle, 0.0, 0.5, [0.27, 0.09, 0.09], [0.6, 0.2, 0.2])
-            low, high = (middle, high) if solver.ph < 11.0 else (low, middle)
-        return left[0] * 58693.0
-
-    assert 300.0 < nickel(25.0) < 1000.0
-    assert 4.0 < nickel(50.0) < 15.0
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0, 20.1])
@@ -235,19 +186,6 @@ def test_a_cake_is_washed_by_the_wash_law() -> None:
         press.wash(60.0, 2.0 * pore / 100.0, Ledger())
     assert litres(press.liquor) == pytest.approx(pore, rel=1e-6)
     assert float(press.liquor[NI]) / before == pytest.approx(math.exp(-0.7 * 2.0), rel=0.01)
-
-
-def test_random_feeds_are_within_their_section() -> None:
-    for seed in range(50):
-        feed = draw(seed)
-        assert 0.2 <= feed.composition["Al"] <= 6.0
-        assert 0.2 <= feed.composition["Cu"] <= 5.0
-        assert feed.composition["C"] >= 0.0
-        assert 3.0 < feed.metals < 8.5
-    assert draw(3) == draw(3)
-    with pytest.raises(ValueError, match="chemistry"):
-        draw(1, "nca")
-    assert set(CHEMISTRIES) > set(FEEDS)
 
 
 def test_a_profile_that_no_unit_serves_is_refused() -> None:
