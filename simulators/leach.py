@@ -44,8 +44,6 @@ from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParam
 
 __all__ = ["LeachParameters", "LeachTank", "conductivity"]
 
-_SIZES = (4.8, 9.3, 13.2, 16.8, 21.5)  # [um] Rosin-Rammler n = 2, d50 10 um
-_SHARES = (0.30, 0.30, 0.20, 0.12, 0.08)  # of the mass, denser in the coarse tail
 # mass [kg/mol] of what is solid here: Ni, Co, Mn with two O; metals, graphite
 _SOLID_MASS = LIQUID_MASS.copy()
 _SOLID_MASS[[NI, CO, MN]] += 0.032
@@ -60,14 +58,16 @@ class LeachParameters:
     """Constants of the leach; [A] with a factor of 1.3 up and down where no source is named."""
 
     volume: float = 4500.0  # [L]
+    sizes: tuple[float, ...] = (4.8, 9.3, 13.2, 16.8, 21.5)  # of the active particles [um], Rosin-Rammler n = 2, d50 10 um
+    shares: tuple[float, ...] = (0.30, 0.30, 0.20, 0.12, 0.08)  # of the mass, denser in the coarse tail
     solid_density: float = 2.6  # [kg/L]
-    rate: float = 2.38e-4  # 1/tr of 10 um at 40 degC, aH = 1 and enough peroxide [1/s], from 99.7 % in 60 min (process.md section 3)
+    rate: float = 7.1e-4  # 1/tr of 10 um at 40 degC, aH = 1 and much peroxide [1/s]; from 99.7 % in 60 min through the whole law
     activation: float = 40.0  # [kJ/mol] 30-50
     acid_order: float = 0.6
-    diffusion: float = 900.0  # td of 10 um at 70 degC [s]; fitted to 97 % at 90 min
+    diffusion: float = 3500.0  # td of 10 um at 70 degC in black mass [s]; fitted to 97 % at 90 min; none in clean cathode
     diffusion_activation: float = 20.0  # [kJ/mol]
     half_peroxide: float = 0.05  # [mol/L]
-    unreduced: float = 0.03  # rate without reductant
+    unreduced: float = 0.01  # rate without reductant, as a share; 0.03 in the basis, where `rate` is a third of the one fitted here
     free_share: float = 0.35  # of the transition metals that needs no reductant
     lithium_lead: float = 1.2  # Li left = (1 - X)^lead
     al: float = 1.0 / 1800.0  # at 70 degC [1/s]
@@ -122,8 +122,8 @@ class LeachTank:
         self.metal_share = per_kg[[NI, CO, MN]] / max(float(per_kg[[NI, CO, MN]].sum()), 1e-12)
         self.liquor: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros(NC)
-        self.fed = [0.0] * 5  # mol of Ni+Co+Mn brought into each size class
-        self.left = [0.0] * 5  # not yet dissolved
+        self.fed = [0.0] * len(self.p.sizes)  # mol of Ni+Co+Mn brought into each size class
+        self.left = [0.0] * len(self.p.sizes)  # not yet dissolved
         self.soluble_f = self.soluble_si = 0.0
         self.lithium_fed = 0.0
         self.solid_mass = 0.0
@@ -172,7 +172,7 @@ class LeachTank:
         self.solids += new
         metals = float(new[NI] + new[CO] + new[MN])
         self.charged += metals
-        for place, share in enumerate(_SHARES):
+        for place, share in enumerate(self.p.shares):
             self.fed[place] += share * metals
             self.left[place] += share * metals
         self.lithium_fed += float(new[LI])
@@ -195,13 +195,16 @@ class LeachTank:
         turn = 1.0 / 313.15 - 1.0 / t
         rate = p.rate * self.feed.reactivity * math.exp(p.activation / 8.314e-3 * turn) * min(proton, 3.0) ** p.acid_order * stirred
         slow = p.diffusion * math.exp(p.diffusion_activation / 8.314e-3 * (1.0 / t - 1.0 / 343.15))
-        gone = [0.0] * 5
+        gone = [0.0] * len(p.sizes)
         needs = 0.0
-        for place, size in enumerate(_SIZES):
+        for place, size in enumerate(p.sizes):
             left = self.left[place]
             if left <= 0.0:
                 continue
             remain = left / self.fed[place]
+            if remain < 1e-9:  # the last of it
+                gone[place] = left
+                continue
             blend = min(max(((1.0 - remain) - p.free_share + 0.05) / 0.1, 0.0), 1.0)  # 0: needs no reductant, 1: does
             factor = (1.0 - blend) + blend * (r + p.unreduced)
             cube = remain ** (1.0 / 3.0)
@@ -231,7 +234,7 @@ class LeachTank:
         extra = 3.0 * al_oxide + 2.0 * by_oxide
         spread = extra / left if left > 0.0 else 0.0
         total = 0.0
-        for place in range(5):
+        for place in range(len(p.sizes)):
             out = gone[place] * limit
             out += (self.left[place] - out) * spread
             out = min(out, self.left[place])
@@ -311,7 +314,7 @@ class LeachTank:
             liquor, solids = self.liquor * part, self.solids * part
             if part == 1.0:
                 self.liquor, self.solids = np.zeros(NC), np.zeros(NC)
-                self.fed, self.left = [0.0] * 5, [0.0] * 5
+                self.fed, self.left = [0.0] * len(self.p.sizes), [0.0] * len(self.p.sizes)
                 self.lithium_fed = self.soluble_f = self.soluble_si = self.solid_mass = 0.0
             else:
                 self.liquor -= liquor
