@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from simulators.components import (
     vector,
 )
 from simulators.equilibrium import Equilibrium, Table, molal
-from simulators.leach import conductivity
+from simulators.leach import Conductances, conductivity
+from simulators.parameters import parameter
 from simulators.precipitation import SOLID_MASS, Particles, Slurry
 from simulators.vessels import AMBIENT, Ledger, Lines, approach
 
@@ -31,26 +32,32 @@ __all__ = ["FilterDryer", "FilterParameters", "Product"]
 
 @dataclass(frozen=True)
 class FilterParameters:
-    """Constants of the filter and dryer; [A] with a factor of 1.3 up and down where no range is named."""
+    """Constants of the filter and dryer."""
 
-    volume: float = 2600.0  # of the vessel [L]
-    area: float = 10.0  # [m2]
-    resistance: float = 3e10  # of the cake [m/kg] 1e10-1e11
-    medium: float = 2e10  # [1/m]
-    viscosity: float = 0.7e-3  # [Pa s]
-    density: float = 3.953  # of the solid [kg/L]
-    pores: float = 0.6  # [L/kg]
-    wash: float = 0.7  # per bed volume
-    reslurry: float = 900.0  # time constant of the exchange of lattice sulfate [s]
-    caustic_half: float = 0.03  # [mol/L]
-    wash_temperature: float = 70.0  # [degC]
-    heater: float = 45.0  # [kW] at 100 %
-    latent: float = 2300.0  # [kJ/kg]
-    loss: float = 0.12  # [kW/K]
-    transfer: float = 0.0012  # evaporation per K above boiling, [kg/s/K]
-    critical: float = 0.15  # moisture where the rate begins to fall [kg/kg]
-    bound: float = 0.002  # moisture that stays [kg/kg]
-    mass_capacity: float = 400.0  # of the vessel [kJ/K]
+    volume: float = parameter(2600.0, "L", "size", "of the vessel")
+    area: float = parameter(10.0, "m2", "size", "of the cloth")
+    resistance: float = parameter(3e10, "m/kg", "A", "process.md section 3, pCAM", range=(1e10, 1e11))
+    medium: float = parameter(2e10, "1/m", "A", "of the cloth")
+    viscosity: float = parameter(0.7e-3, "Pa s", "T", "1 M Na2SO4 near 50 degC")
+    flow_most: float = parameter(200.0, "L/min", "size", "of the filtrate line")
+    density: float = parameter(3.953, "kg/L", "T", "process.md section 3, of the solid")
+    pores: float = parameter(0.6, "L/kg", "A", "process.md section 3: one bed volume")
+    wash: float = parameter(0.7, "1", "A", "process.md section 3: exponent of the wash law, per bed volume")
+    mixing: float = parameter(20.0, "s", "A", "pores against the liquid above while the stirrer runs")
+    reslurry: float = parameter(900.0, "s", "A", "exchange of lattice sulfate")
+    caustic_half: float = parameter(0.03, "mol/L", "A", "NaOH at which that runs at half its rate")
+    wash_temperature: float = parameter(70.0, "degC", "size", "process.md section 2: hot water")
+    heater: float = parameter(45.0, "kW", "size", "at 100 %")
+    latent: float = parameter(2300.0, "kJ/kg", "T", "of water, 60-100 degC")
+    boiling_slope: float = parameter(28.0, "K", "T", "boiling point per natural logarithm of the pressure")
+    loss: float = parameter(0.12, "kW/K", "A", "to the room")
+    transfer: float = parameter(0.0012, "kg/(s K)", "A", "evaporation per K above boiling")
+    creep: float = parameter(0.02, "1", "A", "of `transfer`, below boiling")
+    creep_span: float = parameter(40.0, "K", "A", "below boiling where evaporation begins")
+    critical: float = parameter(0.15, "kg/kg", "A", "moisture where the rate begins to fall")
+    bound: float = parameter(0.002, "kg/kg", "A", "moisture that stays")
+    mass_capacity: float = parameter(400.0, "kJ/K", "size", "of the vessel")
+    ions: Conductances = field(default_factory=Conductances)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class FilterDryer:
             return
         whole = self.free + self.pore
         mixed = whole * (inside / (above + inside))
-        self.pore += (mixed - self.pore) * (1.0 - math.exp(-dt / 20.0))
+        self.pore += (mixed - self.pore) * (1.0 - math.exp(-dt / self.p.mixing))
         self.free = whole - self.pore
         hydroxide = max(float(STRONG.dot(whole)), 0.0) / (above + inside)
         gone = self.loose_s * (1.0 - math.exp(-dt / self.p.reslurry * hydroxide / (hydroxide + self.p.caustic_half)))
@@ -158,7 +165,7 @@ class FilterDryer:
         if above <= 1e-6:
             return
         resistance = p.viscosity * (p.resistance * self.solid_mass / p.area + p.medium) / p.area
-        volume = min(self.pressure * 1e5 / resistance * 1e3 * dt, above, 200.0 / 60.0 * dt)
+        volume = min(self.pressure * 1e5 / resistance * 1e3 * dt, above, p.flow_most / 60.0 * dt)
         part = volume / above if above - volume > 0.05 else 1.0
         through = self.free * part
         self.free = self.free - through if part < 1.0 else np.zeros(NC)
@@ -189,7 +196,7 @@ class FilterDryer:
         if float(filtrate[WATER]) <= 0.0:
             return
         self.chemistry.solve(self.temperature, molal(filtrate))
-        self.mirror = (conductivity(filtrate, volume, self.temperature, self.chemistry.ph), self.chemistry.ph)
+        self.mirror = (conductivity(filtrate, volume, self.temperature, self.chemistry.ph, self.p.ions), self.chemistry.ph)
 
     def moisture(self) -> float:
         """Return water in the cake [kg per kg of dry solid]."""
@@ -203,14 +210,14 @@ class FilterDryer:
         capacity = self._capacity()
         # boiling point over the pressure in the vessel, near enough between -0.9 and 3 bar
         absolute = min(max(self.pressure + 1.013, 0.08), 4.0)
-        boiling = 100.0 + 28.0 * math.log(absolute / 1.013)
+        boiling = 100.0 + p.boiling_slope * math.log(absolute / 1.013)
         wet = max(float(self.pore[WATER]) - p.bound * self.solid_mass, 0.0) + float(self.free[WATER])
         self.temperature += (self.heating - p.loss * (self.temperature - AMBIENT)) * dt / capacity
-        if wet > 0.0 and self.temperature > boiling - 40.0 and self.solid_mass > 0.0:
+        if wet > 0.0 and self.temperature > boiling - p.creep_span and self.solid_mass > 0.0:
             # evaporation holds the cake near boiling while it is wet; below it only creeps
-            drive = self.temperature - boiling if self.temperature > boiling else 0.02 * (self.temperature - boiling + 40.0)
+            drive = self.temperature - boiling if self.temperature > boiling else p.creep * (self.temperature - boiling + p.creep_span)
             falling = min(self.moisture() / p.critical, 1.0)
-            most = max(self.temperature - (boiling - 40.0), 0.0) * capacity / p.latent * 0.5
+            most = max(self.temperature - (boiling - p.creep_span), 0.0) * capacity / p.latent * 0.5
             gone = min(p.transfer * drive * falling * dt, wet, most)
             self.temperature -= gone * p.latent / capacity
             above = min(gone, float(self.free[WATER]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.components import ATOMIC, ELEMENTS, LIQUID_MASS, WATER, by_element, litres
+from simulators.parameters import parameter
 
 __all__ = ["Laboratory", "LaboratoryParameters", "Sample", "liquid_sample", "purity", "solid_sample"]
 
@@ -23,16 +24,17 @@ BUDGET = {
 
 @dataclass(frozen=True)
 class LaboratoryParameters:
-    """Errors are 2 sigma, relative."""
+    """Errors are 2 sigma, relative where their eu is 1."""
 
-    delay: tuple[float, float] = (2700.0, 3600.0)  # [s]
-    major: float = 0.015  # Ni, Co, Mn in liquors by ICP
-    titration: float = 0.003  # Ni, Co, Mn in solids
-    trace: float = 0.05
-    least: float = 1.0  # error of a trace, at least [mg/kg]
-    size: float = 0.03
-    tap: float = 0.01
-    moisture: float = 0.05  # [%]
+    delay: tuple[float, float] = parameter((2700.0, 3600.0), "s", "A", "process.md section 2: 45-120 min; least and most together", range=(1.0, 2.0))
+    major: float = parameter(0.015, "1", "T", "process.md section 2: Ni, Co, Mn in liquors by ICP")
+    titration: float = parameter(0.003, "1", "T", "Ni, Co, Mn in solids by titration")
+    trace: float = parameter(0.05, "1", "T", "process.md section 2")
+    least: float = parameter(1.0, "mg/kg", "T", "process.md section 2: of a trace, at least")
+    size: float = parameter(0.03, "1", "T", "process.md section 2: D50")
+    tap: float = parameter(0.01, "1", "A", "tap density")
+    moisture: float = parameter(0.05, "%", "A", "of the solid")
+    density: float = parameter(1.0, "kg/m3", "T", "process.md section 2")
 
 
 @dataclass
@@ -120,7 +122,7 @@ class Laboratory:
             out[name] = max(true + sigma * float(noise[place]), 0.0)
         rest = noise[len(ELEMENTS) :].tolist()
         out["moisture"] = max(sample.moisture + 0.5 * p.moisture * rest[0], 0.0) if sample.moisture else 0.0
-        out["density"] = sample.density + 0.5 * rest[1] if sample.density else 0.0
+        out["density"] = sample.density + 0.5 * p.density * rest[1] if sample.density else 0.0
         scale = math.exp(0.5 * p.size * rest[2])
         out["d10"], out["d50"], out["d90"] = (size * scale for size in sample.size)
         out["tap_density"] = sample.tap * (1.0 + 0.5 * p.tap * rest[3])

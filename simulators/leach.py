@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,9 +40,10 @@ from simulators.components import (
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.feed import Feed
-from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
+from simulators.parameters import parameter
+from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach
 
-__all__ = ["LeachParameters", "LeachTank", "conductivity"]
+__all__ = ["Conductances", "LeachParameters", "LeachTank", "conductivity"]
 
 # mass [kg/mol] of what is solid here: Ni, Co, Mn with two O; metals, graphite
 _SOLID_MASS = LIQUID_MASS.copy()
@@ -54,41 +55,84 @@ _TRACE = (CA, MG, ZN, NA, K, CL)
 
 
 @dataclass(frozen=True)
+class Conductances:
+    """The conductivity of a liquor: sum of lambda c with a root law; equivalents of the metals with two charges count by half."""
+
+    sodium: float = parameter(50.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
+    lithium: float = parameter(39.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
+    potassium: float = parameter(74.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
+    divalent: float = parameter(100.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC, Ni, Co, Mn and their like")
+    divalent_free: float = parameter(0.5, "1", "A", "share of the metals of two charges that is not in neutral pairs")
+    sulfate: float = parameter(120.0, "mS L/(cm mol)", "A", "limiting molar 160 at 25 degC, less what is in pairs and HSO4-")
+    proton: float = parameter(350.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
+    hydroxide: float = parameter(198.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
+    ammonia: float = parameter(15.0, "mS L/(cm mol)", "A", "73 of NH4+ by the share of it that an ammonia liquor holds")
+    root: float = parameter(0.35, "(L/mol)^0.5", "T", "process.md section 3")
+    least: float = parameter(0.25, "1", "A", "of the root law: free ions fall with pairing, the law alone would turn negative above 8 M")
+    turn: float = parameter(0.02, "1/K", "T", "process.md section 3; from 25 degC")
+    factor: float = parameter(1.0, "1", "A", "process.md section 3: +-15 %", range=(0.85, 1.15))
+
+
+@dataclass(frozen=True)
 class LeachParameters:
-    """Constants of the leach; [A] with a factor of 1.3 up and down where no source is named."""
+    """Constants of the leach. Rates hold at the temperature that their source names."""
 
-    volume: float = 4500.0  # [L]
-    sizes: tuple[float, ...] = (4.8, 9.3, 13.2, 16.8, 21.5)  # of the active particles [um], Rosin-Rammler n = 2, d50 10 um
-    shares: tuple[float, ...] = (0.30, 0.30, 0.20, 0.12, 0.08)  # of the mass, denser in the coarse tail
-    solid_density: float = 2.6  # [kg/L]
-    rate: float = 7.1e-4  # 1/tr of 10 um at 40 degC, aH = 1 and much peroxide [1/s]; from 99.7 % in 60 min through the whole law
-    activation: float = 40.0  # [kJ/mol] 30-50
-    acid_order: float = 0.6
-    diffusion: float = 3500.0  # td of 10 um at 70 degC in black mass [s]; fitted to 97 % at 90 min; none in clean cathode
-    diffusion_activation: float = 20.0  # [kJ/mol]
-    half_peroxide: float = 0.05  # [mol/L]
-    unreduced: float = 0.01  # rate without reductant, as a share; 0.03 in the basis, where `rate` is a third of the one fitted here
-    free_share: float = 0.35  # of the transition metals that needs no reductant
-    lithium_lead: float = 1.2  # Li left = (1 - X)^lead
-    al: float = 1.0 / 1800.0  # at 70 degC [1/s]
-    fe: float = 1.0 / 600.0
-    cu: float = 1.0 / 1800.0
-    al_reduces: float = 0.30  # share of Al that reduces oxide instead of making H2
-    fluoride: float = 0.30  # soluble share 0.10-0.60
-    silicon: float = 0.10
-    trace: float = 1.0 / 600.0  # [1/s]
-    peroxide_loss: tuple[float, float, float] = (1e-4, 2e-3, 5e-3)  # 1/s; per mol/L Cu; per mol/L Fe, at 70 degC
-    peroxide_activation: float = 57.0  # [kJ/mol]
-    fe_peroxide: float = 76.0  # [L/mol/s]
-    heat_oxide: float = 170.0  # [kJ/mol] 130-210
-    heat_al: float = 531.0
-    heat_peroxide: float = 95.0
-    heat_acid: float = 72.0  # of dilution
-    offgas: float = 12.4  # [mol/s], 1,000 Nm3/h
-    conductivity: float = 1.0  # factor 0.85-1.15
+    volume: float = parameter(4500.0, "L", "size", "process.md section 2, nominal cell")
+    sizes: tuple[float, ...] = parameter(
+        (4.8, 9.3, 13.2, 16.8, 21.5), "um", "A", "of the active particles: Rosin-Rammler n = 2, d50 10 um; together", range=(0.9, 1.1)
+    )
+    shares: tuple[float, ...] = parameter((0.30, 0.30, 0.20, 0.12, 0.08), "kg/kg", "T", "of `sizes`: classes denser in the coarse tail")
+    solid_density: float = parameter(2.6, "kg/L", "A", "of the black mass, oxide 4.7 and graphite 2.2", range=(2.3, 3.2))
+    rate: float = parameter(
+        7.1e-4, "1/s", "calibrated", "1/tr of 10 um, aH = 1: 99.7 % in 60 min at 40 degC through the whole law, clean cathode [L]"
+    )
+    activation: float = parameter(40.0, "kJ/mol", "A", "process.md section 3, black mass; 65 for clean cathode", range=(30.0, 50.0))
+    acid_order: float = parameter(0.6, "1", "A", "process.md section 3")
+    proton_most: float = parameter(3.0, "1", "A", "activity of H+ above which the rate rises no more")
+    diffusion: float = parameter(
+        3500.0, "s", "A", "td of 10 um at 70 degC: 95-99 % in 60-120 min, middle 97 % in 90 min; 0 in clean cathode", range=(2300.0, 4700.0)
+    )
+    diffusion_activation: float = parameter(20.0, "kJ/mol", "A", "process.md section 3")
+    half_peroxide: float = parameter(0.05, "mol/L", "A", "process.md section 3")
+    unreduced: float = parameter(0.01, "1", "A", "rate without reductant, as a share; 0.03 of a `rate` a third as large in process.md section 3")
+    free_share: float = parameter(0.35, "1", "L", "process.md section 3: of the transition metals, needs no reductant")
+    lithium_lead: float = parameter(1.2, "1", "A", "Li left = (1 - X)^lead", range=(1.0, 1.56))
+    stir_rest: float = parameter(0.3, "1", "A", "share of the rate in a tank at rest")
+    stir_full: float = parameter(80.0, "rpm", "A", "adds a whole rate; with `stir_rest`, all solids are off the floor at 0.7 of it")
+    al: float = parameter(1.0 / 1800.0, "1/s", "A", "process.md section 3, at 70 degC")
+    fe: float = parameter(1.0 / 600.0, "1/s", "A", "process.md section 3, at 70 degC")
+    cu: float = parameter(1.0 / 1800.0, "1/s", "A", "process.md section 3, at 70 degC")
+    metal_activation: float = parameter(50.0, "kJ/mol", "A", "of Al, Fe and Cu")
+    metal_acid: float = parameter(0.01, "1", "A", "aH at which Al, Fe, Cu and traces dissolve at half their rate")
+    al_reduces: float = parameter(0.30, "1", "A", "process.md section 3: share of Al that reduces oxide instead of making H2")
+    fluoride: float = parameter(0.30, "1", "A", "process.md section 3: soluble share", range=(0.10, 0.60))
+    silicon: float = parameter(0.10, "1", "A", "soluble share")
+    trace: float = parameter(1.0 / 600.0, "1/s", "A", "Ca, Mg, Zn, Na, K, Cl and what is soluble of F and Si")
+    peroxide_loss: tuple[float, float, float] = parameter(
+        (1e-4, 2e-3, 5e-3), "1/s; L/(mol s)", "A", "process.md section 3, at 70 degC: by itself, per mol/L of Cu, per mol/L of Fe"
+    )
+    peroxide_activation: float = parameter(57.0, "kJ/mol", "T", "process.md section 3")
+    fe_peroxide: float = parameter(76.0, "L/(mol s)", "T", "process.md section 3: Fenton's step, 25 degC")
+    heat_oxide: float = parameter(170.0, "kJ/mol", "A", "process.md section 3", range=(130.0, 210.0))
+    heat_al: float = parameter(531.0, "kJ/mol", "T", "process.md section 3")
+    heat_fe: float = parameter(90.0, "kJ/mol", "T", "formation of Fe2+ (aq)")
+    heat_peroxide: float = parameter(95.0, "kJ/mol", "T", "process.md section 3: decomposition")
+    heat_acid: float = parameter(72.0, "kJ/mol", "T", "process.md section 3: of dilution")
+    orp_iron: float = parameter(480.0, "mV", "T", "process.md section 3: Fe(III)/Fe(II) in sulfate against Ag/AgCl")
+    orp_oxide: float = parameter(325.0, "mV", "A", "process.md section 3: while oxide outlasts the peroxide", range=(250.0, 400.0))
+    orp_oxide_left: float = parameter(0.02, "1", "A", "share of oxide below which that fades")
+    orp_peroxide: float = parameter(80.0, "mV", "A", "mixed potential with much peroxide")
+    orp_half: float = parameter(0.01, "mol/L", "A", "peroxide at half of it")
+    orp_lag: float = parameter(10.0, "s", "A", "of the electrode's surface")
+    offgas: float = parameter(12.4, "mol/s", "size", "process.md section 2: 1,000 Nm3/h")
+    suction: float = parameter(-2.0, "mbar", "size", "of the fan on the head space")
+    back_pressure: float = parameter(2.5, "mbar s/mol", "A", "of the off-gas line, per gas made")
+    ions: Conductances = field(default_factory=Conductances)
+    press: PressParameters = field(default_factory=PressParameters)
+    jacket: JacketParameters = field(default_factory=JacketParameters)
 
 
-def conductivity(liquor: FloatArray, volume: float, t: float, ph: float) -> float:
+def conductivity(liquor: FloatArray, volume: float, t: float, ph: float, ions: Conductances) -> float:
     """Return [mS/cm] of a liquor: sum of lambda c with the root law of process.md section 3."""
     if volume < 0.1:
         return 0.0
@@ -97,9 +141,17 @@ def conductivity(liquor: FloatArray, volume: float, t: float, ph: float) -> floa
     oh = min(math.pow(10.0, ph - 13.3), 10.0)
     two = float(c[NI] + c[CO] + c[MN] + c[FE2] + c[MG] + c[CA] + c[ZN] + c[CU])
     ionic = 0.5 * float(c[NA] + c[LI]) + 2.0 * float(c[S]) + 0.5 * (h + oh)
-    whole = 50 * float(c[NA]) + 39 * float(c[LI]) + 100 * two * 0.5 + 120 * float(c[S]) + 350 * h + 198 * oh + 15 * float(c[N]) + 74 * float(c[K])
-    # free ions fall with pairing; the root law alone would turn negative above 8 M
-    return max(whole * max(1.0 - 0.35 * math.sqrt(min(ionic, 4.0)), 0.25), 0.002) * (1.0 + 0.02 * (t - 25.0))
+    whole = (
+        ions.sodium * float(c[NA])
+        + ions.lithium * float(c[LI])
+        + ions.divalent * two * ions.divalent_free
+        + ions.sulfate * float(c[S])
+        + ions.proton * h
+        + ions.hydroxide * oh
+        + ions.ammonia * float(c[N])
+        + ions.potassium * float(c[K])
+    )
+    return max(whole * max(1.0 - ions.root * math.sqrt(min(ionic, 4.0)), ions.least), 0.002) * (1.0 + ions.turn * (t - 25.0))
 
 
 class LeachTank:
@@ -129,9 +181,9 @@ class LeachTank:
         self.solid_mass = 0.0
         self.temperature = AMBIENT
         self.chemistry = Equilibrium(table)
-        self.jacket = Jacket()
+        self.jacket = Jacket(self.p.jacket)
         self.lines = Lines({"acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
-        self.press = Press(PressParameters(), _SOLID_MASS[None, :])
+        self.press = Press(self.p.press, _SOLID_MASS[None, :])
         self.stirrer = 0.0
         self.hydrogen = self.vented = 0.0  # [mol/s] of H2 and of all gas made
         self.orp = 200.0
@@ -186,14 +238,14 @@ class LeachTank:
         t = self.temperature + 273.15
         proton = 10.0 ** -min(self.chemistry.ph, 14.0)
         n, solids = self.liquor, self.solids
-        stirred = min(0.3 + self.stirrer / 80.0, 1.0)
+        stirred = min(p.stir_rest + self.stirrer / p.stir_full, 1.0)
         # protons that are there to be used; keeps the step from running past neutral
         free = max(-float(STRONG.dot(n)) - 2.0 * float(n[NI] + n[CO] + n[MN] + n[CU]) - 3.0 * float(n[AL] + n[FE3]), 0.0)
         peroxide = max(float(n[H2O2]), 0.0)
         h = peroxide / volume
         r = h / (h + p.half_peroxide)
         turn = 1.0 / 313.15 - 1.0 / t
-        rate = p.rate * self.feed.reactivity * math.exp(p.activation / 8.314e-3 * turn) * min(proton, 3.0) ** p.acid_order * stirred
+        rate = p.rate * self.feed.reactivity * math.exp(p.activation / 8.314e-3 * turn) * min(proton, p.proton_most) ** p.acid_order * stirred
         slow = p.diffusion * math.exp(p.diffusion_activation / 8.314e-3 * (1.0 / t - 1.0 / 343.15))
         gone = [0.0] * len(p.sizes)
         needs = 0.0
@@ -217,8 +269,8 @@ class LeachTank:
         whole = sum(gone)
         limit = min(1.0, peroxide / needs if needs > 0.0 else 1.0, 0.3 * free / (3.0 * whole) if whole > 0.0 else 1.0)
         n[H2O2] -= needs * limit
-        heat70 = math.exp(50.0 / 8.314e-3 * (1.0 / 343.15 - 1.0 / t))  # Al, Fe, Cu: Ea 50 [A]
-        acid = proton / (proton + 0.01)
+        heat70 = math.exp(p.metal_activation / 8.314e-3 * (1.0 / 343.15 - 1.0 / t))
+        acid = proton / (proton + p.metal_acid)
         al = float(solids[AL]) * (1.0 - math.exp(-p.al * heat70 * acid * dt))
         fe = float(solids[FE2]) * (1.0 - math.exp(-p.fe * heat70 * acid * dt))
         cu = float(solids[CU]) * (1.0 - math.exp(-p.cu * heat70 * acid * dt))
@@ -265,7 +317,7 @@ class LeachTank:
         self.hydrogen = (1.5 * (al - al_oxide) + fe) / dt
         self.vented = self.hydrogen + 0.25 * total / dt
         self.solid_mass = float(_SOLID_MASS.dot(solids))
-        return total * p.heat_oxide + al * p.heat_al + 90.0 * fe
+        return total * p.heat_oxide + al * p.heat_al + p.heat_fe * fe
 
     def _move(self, place: int, amount: float) -> None:
         amount = min(amount, float(self.solids[place]))
@@ -293,12 +345,16 @@ class LeachTank:
             heat = lost * p.heat_peroxide
         fe2, fe3 = float(n[FE2]), float(n[FE3])
         kelvin = self.temperature + 273.15
-        nernst = 480.0 + 0.0862 * kelvin * math.log((fe3 + 1e-6 * volume) / (fe2 + 1e-6 * volume))
+        nernst = p.orp_iron + 0.0862 * kelvin * math.log((fe3 + 1e-6 * volume) / (fe2 + 1e-6 * volume))
         fed, left = sum(self.fed), sum(self.left)
         # oxide that outlasts the peroxide holds the potential up; peroxide sets a mixed potential
-        oxide = 325.0 * min(1.0, left / (0.02 * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume)) if fed > 0.0 else 0.0
-        mixed = 80.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.01 * volume)
-        self.orp = approach(self.orp, nernst + oxide + mixed, dt, 10.0)
+        oxide = (
+            p.orp_oxide * min(1.0, left / (p.orp_oxide_left * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume))
+            if fed > 0.0
+            else 0.0
+        )
+        mixed = p.orp_peroxide * float(n[H2O2]) / (float(n[H2O2]) + p.orp_half * volume)
+        self.orp = approach(self.orp, nernst + oxide + mixed, dt, p.orp_lag)
         return heat
 
     def _transfer(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> tuple[FloatArray | None, FloatArray | None]:
@@ -347,9 +403,9 @@ class LeachTank:
         ph = self.chemistry.ph if wet else 7.0
         return (
             self.temperature, ph, self.orp if wet else 200.0,
-            self.p.conductivity * conductivity(self.liquor, liquid, self.temperature, ph) if wet else 0.0,
+            self.p.ions.factor * conductivity(self.liquor, liquid, self.temperature, ph, self.p.ions) if wet else 0.0,
             mass / volume * 1e3 if wet else 998.0, volume * 1e-3, 100.0 * self.hydrogen / self.p.offgas / 0.04,
-            -2.0 + 2.5 * self.vented,
+            self.p.suction + self.p.back_pressure * self.vented,
             self.stirrer, flow["acid_flow"], flow["peroxide_flow"], flow["water_flow"], self.jacket.temperature,
             self.press.pressure, self.press.flow, self.press.wet,
         )  # fmt: skip

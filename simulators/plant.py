@@ -191,12 +191,12 @@ class Plant:
             return liquid_sample(self.purification.clear)
         if point == 4:
             reactor = self.reactor
-            return solid_sample(reactor.solids, reactor.solid_mass, size=reactor.particles.percentiles(), tap=reactor.particles.tap())
+            return solid_sample(reactor.solids, reactor.solid_mass, size=reactor.particles.percentiles(), tap=reactor.particles.tap(reactor.p))
         if point == 5:
             content = self.filter.content()
             if content is None:
                 return Sample()
-            size, tap = content.particles.percentiles(), content.particles.tap()
+            size, tap = content.particles.percentiles(), content.particles.tap(self.reactor.p)
             return solid_sample(content.inventory, content.solid, moisture=content.moisture, size=size, tap=tap)
         if point in (6, 7):
             press = (self.leach if point == 6 else self.purification).press

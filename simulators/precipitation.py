@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -38,8 +38,9 @@ from simulators.components import (
 )
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
+from simulators.parameters import parameter
 from simulators.purification import PurificationTank
-from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, approach
+from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, approach
 
 __all__ = ["SOLID_MASS", "Particles", "Reactor", "ReactorParameters", "Slurry"]
 
@@ -54,42 +55,60 @@ SOLID_MASS[[H2O2, WATER]] = 0.0
 
 @dataclass(frozen=True)
 class ReactorParameters:
-    """Constants of the precipitation; [A] with a factor of 1.3 up and down where no source is named."""
+    """Constants of the precipitation.
 
-    volume: float = 6800.0  # to the overflow, where every feed stops [L]
-    gas: float = 7.6  # vessel [m3]
-    density: float = 3953.0  # of the product [kg/m3]
-    seed_size: float = 3.0  # volume median of the seed [um]
-    seed_spread: float = 0.2  # sigma of ln L
-    birth: float = 2e5  # B0 at the nominal plume and `rpm` [1/(m3 s)]; calibrated: the nominal recipe ends at D50 10 um
-    birth_size: float = 0.1  # L0 [um]
-    birth_order: float = 2.5
-    rpm: float = 200.0
-    sulfate: float = 0.0017  # lattice S at pH 11 and 10 h [kg/kg]
-    leachable: float = 0.42  # share of lattice S that a caustic reslurry can reach
-    sodium: float = 120e-6  # lattice Na [kg/kg]
-    nitrogen: float = 5e-4  # lattice NH3 [kg/kg]
-    lithium: float = 30e-6  # lattice Li [kg/kg]
-    carbonate: float = 0.9  # share of the caustic's carbonate that the solid takes
-    # share of each impurity that the growing solid takes as a guest, far below the solubility of its own hydroxide: Al as layered double
-    # hydroxide where alone it would be aluminate, Cu and Zn in spite of their ammines [A, to the safe side]; Ca 10-20 %
-    takes: tuple[tuple[int, float], ...] = (
-        (AL, 0.97),
-        (FE2, 1.0),
-        (FE3, 1.0),
-        (CU, 0.98),
-        (ZN, 0.95),
-        (MG, 0.95),
-        (CA, 0.15),
-        (SI, 0.95),
-        (F, 0.01),
-    )
-    impurity: float = 120.0  # [s]
-    leak: float = 0.3  # of air [Nm3/h]
-    room: float = 2.0  # NH3 in the room's air at 0.42 M and 50 degC [ppm]
-    heat_naoh: float = 45.0  # dilution and reaction [kJ/mol]
-    power_number: float = 10.0  # stirrer at 200 rpm and 6 m3 [kW]
-    pump: float = 12000.0  # at 100 % [L/h]
+    `take_*` is the share of an impurity that the growing solid takes as a guest, far below the solubility of its own hydroxide: Al as
+    layered double hydroxide where alone it would be aluminate, Cu and Zn in spite of their ammines (to the safe side).
+    """
+
+    volume: float = parameter(6800.0, "L", "size", "process.md section 2: to the overflow, where every feed stops")
+    gas: float = parameter(7.6, "m3", "size", "vessel with its dome")
+    density: float = parameter(3953.0, "kg/m3", "T", "process.md section 3, of the product")
+    seed_size: float = parameter(3.0, "um", "size", "process.md section 3: volume median of the seed")
+    seed_spread: float = parameter(0.2, "1", "size", "process.md section 3: sigma of ln L")
+    birth: float = parameter(2e5, "1/(m3 s)", "calibrated", "B0 at the nominal plume and `rpm`: the nominal recipe ends at D50 10 um")
+    birth_size: float = parameter(0.1, "um", "T", "process.md section 3: L0")
+    birth_order: float = parameter(2.5, "1", "A", "process.md section 3")
+    plume_metal: float = parameter(0.8, "mol/L", "T", "process.md section 3: metal of the feed at the nominal plume")
+    plume_ammonia: float = parameter(0.4, "mol/L", "T", "process.md section 3: NH3 at the nominal plume")
+    rpm: float = parameter(200.0, "rpm", "size", "nominal")
+    rpm_least: float = parameter(20.0, "rpm", "A", "that a stirrer at rest counts for")
+    sulfate: float = parameter(0.0017, "kg/kg", "A", "process.md section 3: lattice S at pH 11 and 10 h")
+    sulfate_mean: float = parameter(0.8, "1", "T", "makes the mean over a feed at constant rate the value at its whole time")
+    sulfate_order: float = parameter(0.2, "1", "A", "process.md section 3: of the feed time")
+    leachable: float = parameter(0.42, "1", "A", "process.md section 3: share of lattice S that a caustic reslurry can reach")
+    sodium: float = parameter(120e-6, "kg/kg", "A", "process.md section 3: lattice Na")
+    nitrogen: float = parameter(5e-4, "kg/kg", "A", "process.md section 3: lattice NH3")
+    lithium: float = parameter(30e-6, "kg/kg", "A", "lattice Li")
+    carbonate: float = parameter(0.9, "1", "A", "share of the caustic's carbonate that the solid takes", range=(0.7, 1.0))
+    take_al: float = parameter(0.97, "1", "A", "as a guest", range=(0.9, 1.0))
+    take_fe: float = parameter(1.0, "1", "A", "as a guest", range=(0.95, 1.0))
+    take_cu: float = parameter(0.98, "1", "A", "as a guest", range=(0.8, 1.0))
+    take_zn: float = parameter(0.95, "1", "A", "as a guest", range=(0.75, 1.0))
+    take_mg: float = parameter(0.95, "1", "A", "as a guest", range=(0.8, 1.0))
+    take_ca: float = parameter(0.15, "1", "A", "process.md section 3", range=(0.10, 0.20))
+    take_si: float = parameter(0.95, "1", "A", "as a guest", range=(0.8, 1.0))
+    take_f: float = parameter(0.01, "1", "A", "as a guest")
+    impurity: float = parameter(120.0, "s", "A", "time constant of the guests")
+    compact_ph: float = parameter(11.0, "1", "L", "process.md section 3: pH of round, dense particles")
+    compact_ph_band: float = parameter(0.4, "1", "A", "process.md section 3: about it")
+    compact_ph_width: float = parameter(0.4, "1", "A", "process.md section 3: fall outside")
+    compact_thin: float = parameter(0.3, "mol/L", "A", "process.md section 3: least NH3 of dense particles")
+    compact_rich: float = parameter(0.6, "mol/L", "A", "process.md section 3: most NH3 of dense particles")
+    compact_width: float = parameter(0.2, "mol/L", "A", "process.md section 3: fall outside")
+    tap_loose: float = parameter(1.2, "g/cm3", "calibrated", "process.md section 3: tap density of loose particles; the nominal recipe passes")
+    tap_gain: float = parameter(0.9, "g/cm3", "calibrated", "process.md section 3: more of dense ones; the nominal recipe passes")
+    tap_time: float = parameter(14400.0, "s", "A", "process.md section 3: growth that makes them dense")
+    leak: float = parameter(0.3, "Nm3/h", "A", "of air")
+    henry: float = parameter(59.0, "mol/(L atm)", "T", "process.md section 3: NH3 at 25 degC")
+    henry_turn: float = parameter(4255.0, "K", "T", "process.md section 3: 16 at 55 degC")
+    peroxide_life: float = parameter(300.0, "s", "A", "alkaline: peroxide falls apart")
+    room: float = parameter(2.0, "ppm", "A", "NH3 in the room's air at `room_ammonia`")
+    room_ammonia: float = parameter(0.35, "mol/kg", "T", "free NH3 at 0.42 M and 50 degC")
+    heat_naoh: float = parameter(45.0, "kJ/mol", "A", "dilution and reaction")
+    power: float = parameter(10.0, "kW", "size", "stirrer at `rpm` and 6 m3")
+    pump: float = parameter(12000.0, "L/h", "size", "at 100 %")
+    jacket: JacketParameters = field(default_factory=lambda: JacketParameters(ua=3.2))
 
 
 class Particles:
@@ -144,11 +163,11 @@ class Particles:
         median = m4 / m3 * math.exp(-0.5 * spread**2)
         return (median * math.exp(-1.2816 * spread), median, median * math.exp(1.2816 * spread))
 
-    def tap(self) -> float:
+    def tap(self, p: ReactorParameters) -> float:
         """Return the tap density [g/cm3]."""
         if self.mass <= 0.0:
             return 0.0
-        return 1.2 + 0.9 * self.compact / self.mass * (1.0 - math.exp(-self.time / 14400.0))
+        return p.tap_loose + p.tap_gain * self.compact / self.mass * (1.0 - math.exp(-self.time / p.tap_time))
 
     def take(self, part: float) -> Particles:
         """Split off a share of the crystals."""
@@ -193,7 +212,11 @@ class Reactor:
     )  # fmt: skip
 
     def __init__(self, ratio: FloatArray, parameters: ReactorParameters | None = None, table: Table | None = None) -> None:
-        self.p = parameters or ReactorParameters()
+        self.p = p = parameters or ReactorParameters()
+        self._takes = (
+            (AL, p.take_al), (FE2, p.take_fe), (FE3, p.take_fe), (CU, p.take_cu), (ZN, p.take_zn), (MG, p.take_mg), (CA, p.take_ca),
+            (SI, p.take_si), (F, p.take_f),
+        )  # fmt: skip
         self.ratio = ratio  # Ni, Co, Mn of the seed, shape (3,)
         self.liquor: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros(NC)
@@ -201,7 +224,7 @@ class Reactor:
         self.particles = Particles()
         self.temperature = AMBIENT
         self.chemistry = Equilibrium(table)
-        self.jacket = Jacket(ua=3.2)
+        self.jacket = Jacket(self.p.jacket)
         self.lines = Lines({"naoh_flow": "naoh", "ammonia_flow": "ammonia", "water_flow": "water"}, per_second=1.0 / 3600.0)
         self.oxygen = 20.9
         self.feed = self.nitrogen = self.stirrer = self.seeding = self.moved = 0.0
@@ -250,7 +273,7 @@ class Reactor:
         return self._pump(0.01 * sp["transfer_pump"], dt, room)
 
     def _power(self) -> float:
-        return self.p.power_number * (self.stirrer / 200.0) ** 3 * min(self.volume() / 6000.0, 1.0)
+        return self.p.power * (self.stirrer / self.p.rpm) ** 3 * min(self.volume() / 6000.0, 1.0)
 
     def _seed(self, kg: float, ledger: Ledger) -> None:
         metal = float(self.ratio @ SOLID_MASS[_METALS])
@@ -282,7 +305,7 @@ class Reactor:
         n[WATER] -= taken
         if kg > 0.0:
             self._lattice(kg, dt)
-            for place, share in p.takes:
+            for place, share in self._takes:
                 if x[place] > 0.0:
                     take = max(share * (x[place] + y[place]) - y[place], 0.0) * slow
                     n[place] -= take
@@ -290,8 +313,8 @@ class Reactor:
             carbon = float(n[C]) * p.carbonate * slow
             n[C] -= carbon
             solid[C] += carbon
-            plume = fed / 0.8 * math.sqrt(0.4 / max(x[N] * inverse, 0.02))
-            born = p.birth * plume**p.birth_order * (max(self.stirrer, 20.0) / p.rpm) * (volume * 1e-3) * dt
+            plume = fed / p.plume_metal * math.sqrt(p.plume_ammonia / max(x[N] * inverse, 0.02))
+            born = p.birth * plume**p.birth_order * (max(self.stirrer, p.rpm_least) / p.rpm) * (volume * 1e-3) * dt
             self.particles.grow(kg, born, p.birth_size, p.density, self._compact(x[N] * inverse))
         elif kg < 0.0:
             self._shrink(kg)
@@ -302,12 +325,12 @@ class Reactor:
         p, n, solid = self.p, self.liquor, self.solids
         crystals = self.particles
         self._rate += (kg / dt - self._rate) * (1.0 - math.exp(-dt / 300.0))
-        # time scale of the growth; 0.8 makes the mean over a feed at constant rate the value at its whole time
+        # time scale of the growth
         tau = max(crystals.grown / max(self._rate, 1e-9), 600.0) if self._rate > 0.0 else 600.0
         if self._rate > 1e-4:
             crystals.time = max(crystals.time, tau)
         ph = min(max(self.chemistry.ph, 8.0), 13.0)
-        sulfur = p.sulfate * math.exp(-(ph - 11.0)) * 0.8 * (36000.0 / min(tau, 72000.0)) ** 0.2 * kg / 0.03206
+        sulfur = p.sulfate * math.exp(-(ph - 11.0)) * p.sulfate_mean * (36000.0 / min(tau, 72000.0)) ** p.sulfate_order * kg / 0.03206
         for place, amount in (
             (S, sulfur), (NA, p.sodium * kg / 0.02299), (N, p.nitrogen * kg / 0.01703), (LI, p.lithium * kg / 0.00694),
         ):  # fmt: skip
@@ -320,7 +343,7 @@ class Reactor:
     def _shrink(self, kg: float) -> None:
         """Give back what was built in when the solid dissolves by `-kg`."""
         share = min(-kg / max(self.solid_mass, 1e-9), 1.0)
-        for place in (S, NA, N, LI, C, *(row[0] for row in self.p.takes)):
+        for place in (S, NA, N, LI, C, *(row[0] for row in self._takes)):
             back = float(self.solids[place]) * share
             self.solids[place] -= back
             self.liquor[place] += back
@@ -328,9 +351,9 @@ class Reactor:
         self.particles.grow(kg, 0.0, 0.0, self.p.density, 0.0)
 
     def _compact(self, ammonia: float) -> float:
-        ph = self.chemistry.ph
-        out = max(abs(ph - 11.0) - 0.4, 0.0) / 0.4
-        thin = max(0.3 - ammonia, ammonia - 0.6, 0.0) / 0.2
+        p = self.p
+        out = max(abs(self.chemistry.ph - p.compact_ph) - p.compact_ph_band, 0.0) / p.compact_ph_width
+        thin = max(p.compact_thin - ammonia, ammonia - p.compact_rich, 0.0) / p.compact_width
         return math.exp(-(out**2) - thin**2)
 
     def _gas(self, volume: float, dt: float, ledger: Ledger) -> None:
@@ -341,12 +364,12 @@ class Reactor:
         limit = 20.9 * p.leak / flow
         self.oxygen = limit + (self.oxygen - limit) * math.exp(-flow / 3600.0 / head * dt)
         if volume > 1.0 and self.nitrogen > 0.0 and self.liquor[N] > 0.0:
-            henry = 59.0 * math.exp(-4255.0 * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))  # 59 at 25 degC, 16 at 55 [mol/(L atm)]
+            henry = p.henry * math.exp(-p.henry_turn * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))
             share = min(self.chemistry.ammonia / henry, 0.5)
             lost = min(self.nitrogen / 3600.0 / 0.022414 * share / (1.0 - share) * dt, 0.1 * float(self.liquor[N]))
             self.liquor[N] -= lost
             ledger.leave("off-gas", vector({N: lost}))
-        self.liquor[H2O2] *= math.exp(-dt / 300.0)  # alkaline: peroxide falls apart
+        self.liquor[H2O2] *= math.exp(-dt / p.peroxide_life)
 
     def _pump(self, share: float, dt: float, room: float) -> Slurry | None:
         self.moved = 0.0
@@ -378,7 +401,7 @@ class Reactor:
             self.temperature, ph, ph, ammonia, self.oxygen, (liquid + self.solid_mass / self.p.density * 1e3) * 1e-3,
             self.particles.percentiles()[1],
             self.stirrer, self._power(), self.feed, flow["naoh_flow"], flow["ammonia_flow"], flow["water_flow"], self.nitrogen,
-            self.jacket.temperature, self.p.room * (self.chemistry.ammonia if wet else 0.0) / 0.35, self.moved,
+            self.jacket.temperature, self.p.room * (self.chemistry.ammonia if wet else 0.0) / self.p.room_ammonia, self.moved,
         )  # fmt: skip
 
     def held(self) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,9 +32,10 @@ from simulators.components import (
 )
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
-from simulators.vessels import AMBIENT, Jacket, Ledger, Lines, Press, PressParameters, approach
+from simulators.parameters import parameter
+from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach
 
-__all__ = ["PurificationParameters", "PurificationTank"]
+__all__ = ["CakePressParameters", "PurificationParameters", "PurificationTank"]
 
 _HYDROXIDE, _METAL, _LOOSE, _FAST = range(4)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
 _METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
@@ -47,34 +48,55 @@ _MASS[:, [H2O2, WATER]] = 0.0
 
 
 @dataclass(frozen=True)
-class PurificationParameters:
-    """Constants of the purification; [A] with a factor of 1.3 up and down where no range is named."""
+class CakePressParameters(PressParameters):
+    """The press behind the purification, with the cake of the hydroxides."""
 
-    volume: float = 7500.0  # [L] to the overflow; nominal 6 m3 working
-    clear_volume: float = 7800.0  # [L]
-    density: float = 2.4  # of the solids [kg/L]
-    cementation: float = 2e-3  # at 50 degC [1/s]
-    cementation_activation: float = 30.0  # [kJ/mol]
-    powder_half: float = 0.0005  # nickel powder at which cementation runs at half its rate [mol/L]
-    powder_acid: float = 1e-4  # dissolution of the powder by acid at aH = 1 [1/s]
-    hydroxide: float = 120.0  # Al, Fe(III) [s]
-    divalent: float = 300.0  # Cu, Ni, Co, Mn [s]
-    fluoride: float = 600.0  # [s]
-    aged: float = 30000.0  # Al, Fe(III) back out of an aged cake near pH 5 [s]; faster in acid, so that the cake dissolves whole at pH 3
-    aged_fluoride: float = 200000.0  # [s]
-    aged_acid: float = 1e-4  # aH that doubles those rates [mol/L]
-    surface: float = 0.04  # protons per mol of Al and Fe hydroxide per pH [A] 0.02-0.08
-    sorbed_base: float = 0.002
-    sorbed: float = 0.012  # [L per g Al]
-    comes_off: float = 0.70  # of what is sorbed, in a repulp: 0.60-0.80
-    edge: float = 5.2  # pH below which sorption falls
-    sorption: float = 900.0  # [s]
-    silica: float = 0.8  # share that the Fe/Al cake takes
-    fe_peroxide: float = 76.0  # [L/mol/s]
-    peroxide_loss: float = 2e-4  # at 60 degC [1/s]
-    heat_naoh: float = 56.0  # of neutralisation [kJ/mol]
-    heat_acid: float = 72.0
-    offgas: float = 6.2  # [mol/s], 500 Nm3/h
+    resistance: float = parameter(5e12, "m/kg", "A", "process.md section 3, Fe/Al cake", range=(1e12, 1e13))
+    holds: float = parameter(4.0, "L/kg", "A", "process.md section 3: liquor in the Fe/Al cake")
+
+
+@dataclass(frozen=True)
+class PurificationParameters:
+    """Constants of the purification. Rates hold at the temperature that their source names."""
+
+    volume: float = parameter(7500.0, "L", "size", "process.md section 2: to the overflow, 6 m3 working")
+    clear_volume: float = parameter(7800.0, "L", "size", "of the clear-liquor tank")
+    density: float = parameter(2.4, "kg/L", "A", "of the solids")
+    cementation: float = parameter(2e-3, "1/s", "A", "process.md section 3, at 50 degC")
+    cementation_activation: float = parameter(30.0, "kJ/mol", "A", "process.md section 3")
+    powder_half: float = parameter(0.0005, "mol/L", "A", "nickel powder at which cementation runs at half its rate")
+    powder_acid: float = parameter(1e-4, "1/s", "A", "dissolution of the powder by acid at aH = 1")
+    proton_most: float = parameter(3.0, "1", "A", "activity of H+ above which that rises no more")
+    stir_rest: float = parameter(0.2, "1", "A", "share of the rates in a tank at rest")
+    stir_full: float = parameter(80.0, "rpm", "A", "adds a whole rate; with `stir_rest`, all solids are off the floor at 0.8 of it")
+    hydroxide: float = parameter(120.0, "s", "A", "process.md section 3: Al, Fe(III)")
+    divalent: float = parameter(300.0, "s", "A", "Cu, Ni, Co, Mn")
+    fluoride: float = parameter(600.0, "s", "A", "process.md section 3")
+    aged: float = parameter(30000.0, "s", "A", "Al, Fe(III) back out of an aged cake near pH 5; faster in acid: at pH 3 the cake dissolves whole")
+    aged_fluoride: float = parameter(200000.0, "s", "A", "the same of cryolite")
+    aged_acid: float = parameter(1e-4, "1", "A", "aH that doubles those rates")
+    surface: float = parameter(0.04, "mol/mol", "A", "protons per Al and Fe hydroxide and per pH", range=(0.02, 0.08))
+    sorbed_base: float = parameter(0.002, "1", "A", "process.md section 3: share of Ni, Co, Li sorbed")
+    sorbed: float = parameter(0.012, "L/g", "A", "process.md section 3: more of it per Al")
+    comes_off: float = parameter(0.70, "1", "A", "process.md section 3: of what is sorbed, in a repulp", range=(0.60, 0.80))
+    edge: float = parameter(5.2, "1", "A", "pH at which half of the sorption is left", range=(4.9, 5.5))
+    edge_steepness: float = parameter(1.5, "1", "A", "decades of it per pH", range=(1.0, 2.0))
+    sorption: float = parameter(900.0, "s", "A", "time constant")
+    silica: float = parameter(0.8, "1", "A", "share that the Fe/Al cake takes", range=(0.6, 0.95))
+    fe_peroxide: float = parameter(76.0, "L/(mol s)", "T", "process.md section 3: Fenton's step, 25 degC")
+    peroxide_loss: float = parameter(2e-4, "1/s", "A", "at 60 degC")
+    peroxide_activation: float = parameter(57.0, "kJ/mol", "T", "process.md section 3")
+    heat_naoh: float = parameter(56.0, "kJ/mol", "T", "of neutralisation")
+    heat_acid: float = parameter(72.0, "kJ/mol", "T", "process.md section 3: of dilution")
+    orp_iron: float = parameter(480.0, "mV", "T", "process.md section 3: Fe(III)/Fe(II) in sulfate against Ag/AgCl")
+    orp_peroxide: float = parameter(120.0, "mV", "A", "mixed potential with much peroxide")
+    orp_half: float = parameter(0.005, "mol/L", "A", "peroxide at half of it")
+    orp_powder: float = parameter(250.0, "mV", "A", "that nickel powder holds it down")
+    orp_powder_least: float = parameter(0.002, "mol/L", "A", "powder that does so")
+    orp_lag: float = parameter(10.0, "s", "A", "of the electrode's surface")
+    offgas: float = parameter(6.2, "mol/s", "size", "500 Nm3/h")
+    press: CakePressParameters = field(default_factory=CakePressParameters)
+    jacket: JacketParameters = field(default_factory=lambda: JacketParameters(ua=3.2))
 
 
 class PurificationTank:
@@ -98,10 +120,10 @@ class PurificationTank:
         self.clear_temperature = AMBIENT
         self.temperature = AMBIENT
         self.chemistry = Equilibrium(table)
-        self.jacket = Jacket(ua=3.2)
+        self.jacket = Jacket(self.p.jacket)
         self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
         self.salts = Lines({"niso4_flow": "niso4", "coso4_flow": "coso4", "mnso4_flow": "mnso4"})
-        self.press = Press(PressParameters(resistance=5e12, holds=4.0, bleed=1e-4), _MASS)
+        self.press = Press(self.p.press, _MASS)
         self.stirrer = self.powder = 0.0
         self.solid_mass = 0.0
         self.hydrogen = 0.0  # [mol/s]
@@ -158,13 +180,13 @@ class PurificationTank:
         kelvin = self.temperature + 273.15
         powder = float(metal[NI])
         if powder > 0.0:
-            stirred = min(0.2 + self.stirrer / 80.0, 1.0)
+            stirred = min(p.stir_rest + self.stirrer / p.stir_full, 1.0)
             k = p.cementation * math.exp(p.cementation_activation / 8.314e-3 * (1.0 / 323.15 - 1.0 / kelvin)) * stirred
             share = 1.0 - math.exp(-k * dt * powder / (powder + p.powder_half * volume))
             cu = min(float(n[CU]) * share, powder)
             fe = min(float(n[FE3]) * share, 2.0 * (powder - cu))
             left = powder - cu - 0.5 * fe
-            gas = left * (1.0 - math.exp(-p.powder_acid * min(10.0**-self.chemistry.ph, 3.0) * dt))
+            gas = left * (1.0 - math.exp(-p.powder_acid * min(10.0**-self.chemistry.ph, p.proton_most) * dt))
             metal[NI] = left - gas
             metal[CU] += cu
             n[NI] += powder - float(metal[NI])
@@ -179,10 +201,11 @@ class PurificationTank:
             n[FE2] = fe2 - turned
             n[FE3] += turned
             peroxide = max(peroxide - 0.5 * turned, 0.0)
-            n[H2O2] = peroxide * math.exp(-p.peroxide_loss * math.exp(57.0 / 8.314e-3 * (1.0 / 333.15 - 1.0 / kelvin)) * dt)
+            n[H2O2] = peroxide * math.exp(-p.peroxide_loss * math.exp(p.peroxide_activation / 8.314e-3 * (1.0 / 333.15 - 1.0 / kelvin)) * dt)
         fe2, fe3 = float(n[FE2]) + 1e-6 * volume, float(n[FE3]) + 1e-6 * volume
-        mixed = 120.0 * float(n[H2O2]) / (float(n[H2O2]) + 0.005 * volume)
-        self.orp = approach(self.orp, 480.0 + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - (250.0 if powder > 0.002 * volume else 0.0), dt, 10.0)
+        mixed = p.orp_peroxide * float(n[H2O2]) / (float(n[H2O2]) + p.orp_half * volume)
+        held = p.orp_powder if powder > p.orp_powder_least * volume else 0.0
+        self.orp = approach(self.orp, p.orp_iron + 0.0862 * kelvin * math.log(fe3 / fe2) + mixed - held, dt, p.orp_lag)
 
     def _precipitate(self, volume: float, dt: float) -> None:
         """Solve pH together with the hydroxides; then cryolite and silica."""
@@ -196,7 +219,7 @@ class PurificationTank:
         bound = y[F] / 6.0  # Al of the cryolite is no hydroxide
         solids = [(y[place] - bound if place == AL else y[place]) * inverse for place in _METALS]
         solids = [amount if amount > 0.0 else 0.0 for amount in solids]
-        stirred = min(0.2 + self.stirrer / 80.0, 1.0)
+        stirred = min(p.stir_rest + self.stirrer / p.stir_full, 1.0)
         attack = 1.0 + 10.0**-self.chemistry.ph / p.aged_acid
         two = 1.0 - math.exp(-dt * stirred / p.divalent)
         three = 1.0 - math.exp(-dt * stirred / p.hydroxide)
@@ -251,7 +274,7 @@ class PurificationTank:
         loose, fast = self.solids[_LOOSE], self.solids[_FAST]
         if grams < 1e-6 and loose[NI] <= 0.0:
             return
-        share = (p.sorbed_base * min(grams, 1.0) + p.sorbed * grams) / (1.0 + 10.0 ** (1.5 * (p.edge - self.chemistry.ph)))
+        share = (p.sorbed_base * min(grams, 1.0) + p.sorbed * grams) / (1.0 + 10.0 ** (p.edge_steepness * (p.edge - self.chemistry.ph)))
         step = 1.0 - math.exp(-dt / p.sorption)
         for place in _SORBS:
             free, held, stuck = float(self.liquor[place]), float(loose[place]), float(fast[place])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulators.parameters import parameter
 from simulators.vessels import AMBIENT, approach
 
 __all__ = ["Hopper", "Shredder", "ShredderParameters"]
@@ -15,22 +16,30 @@ __all__ = ["Hopper", "Shredder", "ShredderParameters"]
 
 @dataclass(frozen=True)
 class ShredderParameters:
-    """Constants of the shredder; all [A] with a factor of 1.3 up and down unless noted."""
+    """Constants of the shredder."""
 
-    fines: float = 0.54  # black mass per scrap [kg/kg]
-    clearing: float = 1.0 / 2400.0  # k of F_out = k omega M [1/(rpm s)]
-    energy: float = 35.0  # [kWh/t] 15-60
-    idle: float = 6.0  # [kW]
-    rated: float = 60.0  # at `rated_speed` [kW]
-    rated_speed: float = 30.0  # [rpm]
-    volume: float = 10.0  # of the chamber [m3]
-    leak: float = 1.5  # of air [Nm3/h]
-    airlock: float = 0.6  # air per scrap [Nm3/t]
-    capacity: float = 1500.0  # [kJ/K]
-    loss: float = 1.2  # [kW/K]
-    residual: float = 20.0  # charge left in the cells [kJ/kg] 9-45
-    jams: float = 0.2  # [1/h]
-    oxygen_limit: float = 4.0  # own interlock of the feed [%]
+    fines: float = parameter(0.54, "kg/kg", "A", "black mass per scrap", range=(0.45, 0.62))
+    clearing: float = parameter(1.0 / 2400.0, "1/(rpm s)", "A", "k of F_out = k omega M, process.md section 3")
+    energy: float = parameter(35.0, "kWh/t", "A", "process.md section 3", range=(15.0, 60.0))
+    idle: float = parameter(6.0, "kW", "A", "of the empty rotor")
+    rated: float = parameter(60.0, "kW", "size", "at `rated_speed`")
+    rated_speed: float = parameter(30.0, "rpm", "size", "of the rotor")
+    jam_torque: float = parameter(165.0, "%", "A", "of the rated one, in a jam below the trip of 180 %", range=(150.0, 175.0))
+    jam_time: float = parameter(6.0, "s", "A", "in which the drive reverses by itself")
+    jams: float = parameter(0.2, "1/h", "A", "process.md section 3: Poisson")
+    current_share: float = parameter(0.92, "1", "size", "motor current per torque, both of the rated one")
+    current_idle: float = parameter(8.0, "%", "size", "magnetising current of the motor")
+    volume: float = parameter(10.0, "m3", "size", "of the chamber")
+    leak: float = parameter(1.5, "Nm3/h", "A", "of air")
+    airlock: float = parameter(0.6, "Nm3/t", "A", "air that comes with the scrap")
+    hydrogen: float = parameter(2e-2, "% m3/kg", "A", "H2 from wet electrolyte and foil, per scrap")
+    fluoride: float = parameter(4e-2, "ppm m3/kg", "A", "HF from LiPF6, per scrap")
+    capacity: float = parameter(1500.0, "kJ/K", "size", "heat of the machine")
+    warming: float = parameter(0.8, "1", "A", "process.md section 3: share of the power that heats it", range=(0.65, 0.95))
+    loss: float = parameter(1.2, "kW/K", "A", "to the room and the purge")
+    residual: float = parameter(20.0, "kJ/kg", "A", "process.md section 3: charge left in the cells", range=(9.0, 45.0))
+    oxygen_limit: float = parameter(4.0, "%", "size", "process.md section 2: own interlock of the feed")
+    speed_least: float = parameter(5.0, "rpm", "size", "own interlock of the feed")
 
 
 class Shredder:
@@ -65,7 +74,7 @@ class Shredder:
         p = self.p
         self.speed = approach(self.speed, sp["rotor_speed_sp"], dt, 6.0)
         self.nitrogen = approach(self.nitrogen, sp["nitrogen_flow_sp"], dt, 4.0)
-        free = self.oxygen <= p.oxygen_limit and self.speed >= 5.0 and self.jam <= 0.0
+        free = self.oxygen <= p.oxygen_limit and self.speed >= p.speed_least and self.jam <= 0.0
         self.feed = approach(self.feed, sp["feed_rate_sp"], dt, 5.0) if free and self.scrap > 0.0 else 0.0
         taken = min(self.feed * dt / 3600.0, self.scrap)
         self.scrap -= taken
@@ -82,25 +91,25 @@ class Shredder:
         if self.jam > 0.0:
             self.jam -= dt
         elif rate > 0.01 and rng.random() < p.jams * dt / 3600.0:
-            self.jam = 6.0  # the drive reverses by itself below the trip of 180 %
+            self.jam = p.jam_time
         power = (p.idle + p.energy * 3.6 * rate) * min(self.speed / p.rated_speed, 1.0) if self.speed > 0.1 else 0.0
         twist = 100.0 * power / p.rated * p.rated_speed / max(self.speed, 1.0)
-        self.torque = approach(self.torque, 165.0 if self.jam > 0.0 and self.speed > 1.0 else twist, dt, 1.0)
+        self.torque = approach(self.torque, p.jam_torque if self.jam > 0.0 and self.speed > 1.0 else twist, dt, 1.0)
         air = p.leak + p.airlock * taken / dt * 3.6
         flow = air + self.nitrogen
         limit = 20.9 * air / flow if flow > 0.0 else 20.9
         keep = math.exp(-flow / 3600.0 / p.volume * dt)
         self.oxygen = limit + (self.oxygen - limit) * keep
-        self.hydrogen = self.hydrogen * keep + 2e-3 * taken / p.volume * 10.0
-        self.fluoride = self.fluoride * keep + 4e-3 * taken / p.volume * 10.0
-        heat = 0.8 * power + p.residual * taken / dt
+        self.hydrogen = self.hydrogen * keep + p.hydrogen * taken / p.volume
+        self.fluoride = self.fluoride * keep + p.fluoride * taken / p.volume
+        heat = p.warming * power + p.residual * taken / dt
         final = AMBIENT + heat / p.loss
         self.temperature = final + (self.temperature - final) * math.exp(-p.loss / p.capacity * dt)
         return out * p.fines
 
     def measure(self) -> tuple[float, ...]:
         """Return the true values in the order of `measures`."""
-        current = self.torque * 0.92 + (8.0 if self.speed > 0.5 else 0.0)
+        current = self.torque * self.p.current_share + (self.p.current_idle if self.speed > 0.5 else 0.0)
         return (
             self.oxygen,
             self.temperature,

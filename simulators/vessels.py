@@ -10,8 +10,9 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.components import LIQUID_MASS, NC, REAGENTS, VOLUME, WATER, litres
+from simulators.parameters import parameter
 
-__all__ = ["AMBIENT", "Jacket", "Ledger", "Lines", "Press", "PressParameters", "approach"]
+__all__ = ["AMBIENT", "Jacket", "JacketParameters", "Ledger", "Lines", "Press", "PressParameters", "approach"]
 
 AMBIENT = 22.0  # [degC]
 
@@ -95,40 +96,49 @@ class Lines:
         return brought
 
 
-@dataclass
+@dataclass(frozen=True)
+class JacketParameters:
+    """A jacket with its two media."""
+
+    ua: float = parameter(2.8, "kW/K", "A", "process.md section 3: 300-500 W/m2K, 8 m2", range=(2.4, 4.0))
+    steam: float = parameter(140.0, "degC", "size", "saturated, 2.6 bar over ambient")
+    coolant: float = parameter(15.0, "degC", "size", "cooling water")
+    lag: float = parameter(60.0, "s", "A", "of the jacket's wall and content")
+    loss: float = parameter(0.03, "kW/K", "A", "to the room, insulated")
+
+
 class Jacket:
     """Heating by steam and cooling by water through one jacket."""
 
-    ua: float = 2.8  # [kW/K] 8 m2 at 350 W/m2K (300-500)
-    steam: float = 140.0  # [degC]
-    coolant: float = 15.0  # [degC]
-    lag: float = 60.0  # [s]
-    loss: float = 0.03  # [kW/K] to the room
-    temperature: float = AMBIENT  # of the jacket [degC]
+    def __init__(self, parameters: JacketParameters) -> None:
+        self.p = parameters
+        self.temperature = AMBIENT  # of the jacket [degC]
 
     def heat(self, vessel: float, valve: float, dt: float, capacity: float) -> float:
         """Return the new vessel temperature [degC] after `dt` with the valve at -100..100 %; exact for a constant jacket."""
+        p = self.p
         share = 0.01 * valve
-        target = vessel + share * (self.steam - vessel) if share >= 0.0 else vessel - share * (self.coolant - vessel)
-        self.temperature += (target - self.temperature) * (1.0 - math.exp(-dt / self.lag))
-        whole = self.ua + self.loss
-        final = (self.ua * self.temperature + self.loss * AMBIENT) / whole
+        target = vessel + share * (p.steam - vessel) if share >= 0.0 else vessel - share * (p.coolant - vessel)
+        self.temperature += (target - self.temperature) * (1.0 - math.exp(-dt / p.lag))
+        whole = p.ua + p.loss
+        final = (p.ua * self.temperature + p.loss * AMBIENT) / whole
         return final + (vessel - final) * math.exp(-whole * dt / capacity)
 
 
 @dataclass(frozen=True)
 class PressParameters:
-    """A filter press."""
+    """A filter press, with the cake of the leach residue."""
 
-    area: float = 30.0  # [m2]
-    resistance: float = 1e11  # specific, of the cake [m/kg] [A]
-    medium: float = 2e10  # [1/m] [A]
-    viscosity: float = 1e-3  # [Pa s]
-    holds: float = 0.8  # liquor in the cake [L/kg] [A]
-    pump: float = 120.0  # at 100 % [L/min]
-    limit: float = 7.0  # pressure that the pump can give [bar]
-    bleed: float = 1e-4  # solids that pass the cloth [kg/kg] [A] 0.3e-4 to 3e-4
-    wash: float = 0.7  # per bed volume [A]
+    area: float = parameter(30.0, "m2", "size", "process.md section 2, nominal cell")
+    resistance: float = parameter(1e11, "m/kg", "A", "specific, of graphite and residue", range=(3e10, 3e11))
+    medium: float = parameter(2e10, "1/m", "A", "of the cloth")
+    viscosity: float = parameter(1e-3, "Pa s", "T", "sulfate liquor, 1 M, near 50 degC")
+    holds: float = parameter(0.8, "L/kg", "A", "process.md section 3: liquor in the cake of the leach residue")
+    pump: float = parameter(120.0, "L/min", "size", "at 100 %")
+    limit: float = parameter(7.0, "bar", "size", "that the pump can give")
+    idle: float = parameter(0.2, "bar", "size", "of the empty line at full pump")
+    bleed: float = parameter(1e-4, "kg/kg", "A", "solids that pass the cloth", range=(0.3e-4, 3e-4))
+    wash: float = parameter(0.7, "1", "A", "process.md section 3: exponent of the wash law, per bed volume")
 
 
 class Press:
@@ -155,7 +165,7 @@ class Press:
         p = self.parameters
         resistance = p.viscosity * (p.resistance * self.dry / p.area + p.medium) / p.area  # [Pa s/m3]
         q = min(p.pump * share / 6e4, p.limit * 1e5 / resistance)  # [m3/s]
-        self.pressure = 0.2 * share + q * resistance * 1e-5
+        self.pressure = p.idle * share + q * resistance * 1e-5
         return q * 1e3
 
     def filter(self, liquor: FloatArray, solids: FloatArray) -> tuple[FloatArray, FloatArray]:
