@@ -11,8 +11,11 @@ import numpy as np
 from drivers.device import Profile
 from drivers.tags import FloatArray
 from simulators.components import ELEMENTS, WATER, by_element
+from simulators.constants import draw_shifts
+from simulators.equilibrium import Table
 from simulators.feed import Feed
 from simulators.filtration import FilterDryer
+from simulators.instance import PlantParameters, instance_parameters
 from simulators.instruments import Instrument, Transmitters, instrument
 from simulators.laboratory import Laboratory, Sample, liquid_sample, purity, solid_sample
 from simulators.leach import LeachTank
@@ -39,10 +42,20 @@ class Plant:
     """Seven units in series. Physics advance in whole steps; reading never changes anything.
 
     `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by
-    default as much as makes a full batch of 500 kg black mass. A unit without a device stands still.
+    default as much as makes a full batch of 500 kg black mass. A unit without a device stands still. `instance`: seed of a plant instance,
+    whose assumed parameters and equilibrium constants are drawn from their ranges; by default the nominal plant.
     """
 
-    def __init__(self, profiles: Mapping[str, Profile], *, feed: Feed, seed: int = 0, step: float = 1.0, scrap: float | None = None) -> None:
+    def __init__(
+        self,
+        profiles: Mapping[str, Profile],
+        *,
+        feed: Feed,
+        seed: int = 0,
+        step: float = 1.0,
+        scrap: float | None = None,
+        instance: int | None = None,
+    ) -> None:
         if not (math.isfinite(step) and 0.0 < step <= 10.0):
             raise ValueError(f"step: expected 0 to 10 s, got {step:g} s")
         self.time = 0.0
@@ -50,14 +63,16 @@ class Plant:
         self._step, self._due = step, 0.0
         self._rng = np.random.default_rng(seed)
         self.ledger = Ledger()
-        self.shredder = Shredder(0.0)
+        parameters = PlantParameters() if instance is None else instance_parameters(instance)
+        table = Table() if instance is None else Table(draw_shifts(instance))
+        self.shredder = Shredder(0.0, parameters.shredder)
         self.load(_CHARGE / self.shredder.p.fines if scrap is None else scrap)
         self.hopper = Hopper()
-        self.leach = LeachTank(feed)
-        self.purification = PurificationTank()
-        self.reactor = Reactor(self.leach.metal_share)
-        self.filter = FilterDryer()
-        self.laboratory = Laboratory()
+        self.leach = LeachTank(feed, parameters.leach, table)
+        self.purification = PurificationTank(parameters.purification, table)
+        self.reactor = Reactor(self.leach.metal_share, parameters.reactor, table)
+        self.filter = FilterDryer(parameters.filter, table)
+        self.laboratory = Laboratory(parameters.laboratory)
         self._units: dict[str, _Unit] = {
             "shredder": self.shredder, "weigh_hopper": self.hopper, "leach_tank": self.leach, "purification_tank": self.purification,
             "precipitation_reactor": self.reactor, "filter_dryer": self.filter, "icp_analyser": self.laboratory,
