@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that are made from the code: the command line, the state table, phases and unit classes.
+"""Write the parts of the documentation that are made from the code: command line, state table, phases, unit classes, simulated plant.
 
 ``make docs`` writes them; a test fails when they are not what the code says.
 """
@@ -16,6 +16,9 @@ from controller.config import class_file
 from controller.core.states import AUTOMATIC, COMMANDS, diagram
 from controller.runtime.batches import catalogue
 from recipes.classes import load_classes
+from simulators.constants import HYDROXIDES, SOLIDS, SPECIES
+from simulators.instance import PlantParameters
+from simulators.parameters import describe
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -84,7 +87,36 @@ def classes() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"cli.md": command_line, "states.md": states, "phases.md": phases, "unit-classes.md": classes}
+def parameters() -> str:
+    parts = [
+        "# Parameters of the simulated plant\n",
+        "Every constant of the simulators. A *plant instance* (`Plant(..., instance=SEED)`) draws each assumed value (A) from its range, "
+        "log-uniformly, and shifts each log K within its spread; all others stay. The range of several values is that of one factor on all "
+        "of them. Kinds: L literature, T textbook, A assumed, size of a machine, calibrated. `process.md` is the design basis.",
+    ]
+    unit = ""
+    for row in describe(PlantParameters):
+        owner, _, name = row.name.partition(".")
+        if owner != unit:
+            unit = owner
+            parts.append(f"\n## {unit.capitalize()}\n\n| parameter | value | eu | kind | range | source |\n|---|---|---|---|---|---|")
+        note = row.note
+        values = ", ".join(f"{value:.4g}" for value in (row.value if isinstance(row.value, tuple) else (row.value,)))
+        span = f"{'factor ' if isinstance(row.value, tuple) else ''}{note.range[0]:.4g} to {note.range[1]:.4g}" if note.range else ""
+        parts.append(f"| {name} | {values} | {note.eu} | {note.kind} | {span} | {note.source} |")
+    parts.append(
+        "\n## Equilibrium constants\n\nAt 25 degC and zero ionic strength, molal; a species as its formation from ions, H+ and water, "
+        "a solid as its dissolution; S is SO4, N is NH3, C is CO3, P is PO4. The log K of an instance lies within +- its spread."
+    )
+    for title, rows in (("Species", SPECIES), ("Hydroxides", HYDROXIDES), ("Other solids", SOLIDS)):
+        parts.append(f"\n### {title}\n\n| | of | log K | heat [kJ/mol] | spread | source |\n|---|---|---|---|---|---|")
+        for entry in rows:
+            of = " ".join(f"{'H2O' if name == 'w' else name}{'' if count == 1 else f' {count}'}" for name, count in entry.of.items())
+            parts.append(f"| {entry.name} | {of} | {entry.log_k:.5g} | {entry.heat:.4g} | {entry.spread:g} | {entry.source} |")
+    return "\n".join(parts) + "\n"
+
+
+PAGES = {"cli.md": command_line, "states.md": states, "phases.md": phases, "unit-classes.md": classes, "parameters.md": parameters}
 
 
 def write() -> list[str]:

@@ -35,11 +35,11 @@ def make() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "states.md", "phases.md", "unit-classes.md"])
+@pytest.mark.parametrize("name", ["cli.md", "states.md", "phases.md", "unit-classes.md", "parameters.md"])
 def test_a_made_page_is_what_the_code_says(make: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "57")  # nor does it depend on the terminal
     assert (REFERENCE / name).read_text(encoding="utf-8") == make.PAGES[name](), f"docs/reference/{name} is old: run make docs"
-    assert len(make.PAGES) == 4, "name the new page here"
+    assert len(make.PAGES) == 5, "name the new page here"
 
 
 def slug(heading: str) -> str:
