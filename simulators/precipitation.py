@@ -66,7 +66,7 @@ class ReactorParameters:
     density: float = parameter(3953.0, "kg/m3", "T", "process.md section 3, of the product")
     seed_size: float = parameter(3.0, "um", "size", "process.md section 3: volume median of the seed")
     seed_spread: float = parameter(0.2, "1", "size", "process.md section 3: sigma of ln L")
-    birth: float = parameter(2e5, "1/(m3 s)", "calibrated", "B0 at the nominal plume and `rpm`: the nominal recipe ends at D50 10 um")
+    birth: float = parameter(2e5, "1/(m3 s)", "A", "B0 at the nominal plume and `rpm`, calibrated: the nominal recipe ends at D50 10 um")
     birth_size: float = parameter(0.1, "um", "T", "process.md section 3: L0")
     birth_order: float = parameter(2.5, "1", "A", "process.md section 3")
     plume_metal: float = parameter(0.8, "mol/L", "T", "process.md section 3: metal of the feed at the nominal plume")
