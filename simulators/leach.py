@@ -56,19 +56,19 @@ _TRACE = (CA, MG, ZN, NA, K, CL)
 
 @dataclass(frozen=True)
 class Conductances:
-    """The conductivity of a liquor: sum of lambda c with a root law; equivalents of the metals with two charges count by half."""
+    """The conductivity of a liquor: sum of lambda c with a root law. Its error is mostly in `factor`: the assumed lambdas vary little."""
 
     sodium: float = parameter(50.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
     lithium: float = parameter(39.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
     potassium: float = parameter(74.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
     divalent: float = parameter(100.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC, Ni, Co, Mn and their like")
-    divalent_free: float = parameter(0.5, "1", "A", "share of the metals of two charges that is not in neutral pairs")
-    sulfate: float = parameter(120.0, "mS L/(cm mol)", "A", "limiting molar 160 at 25 degC, less what is in pairs and HSO4-")
+    divalent_free: float = parameter(0.5, "1", "A", "share of the metals of two charges that is not in neutral pairs", range=(0.45, 0.55))
+    sulfate: float = parameter(120.0, "mS L/(cm mol)", "A", "limiting molar 160 at 25 degC, less pairs and HSO4-", range=(110.0, 130.0))
     proton: float = parameter(350.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
     hydroxide: float = parameter(198.0, "mS L/(cm mol)", "T", "limiting molar conductivity at 25 degC")
     ammonia: float = parameter(15.0, "mS L/(cm mol)", "A", "73 of NH4+ by the share of it that an ammonia liquor holds")
     root: float = parameter(0.35, "(L/mol)^0.5", "T", "process.md section 3")
-    least: float = parameter(0.25, "1", "A", "of the root law: free ions fall with pairing, the law alone would turn negative above 8 M")
+    least: float = parameter(0.25, "1", "A", "of the root law, which alone would turn negative above 8 M", range=(0.2, 0.3))
     turn: float = parameter(0.02, "1/K", "T", "process.md section 3; from 25 degC")
     factor: float = parameter(1.0, "1", "A", "process.md section 3: +-15 %", range=(0.85, 1.15))
 
