@@ -556,7 +556,7 @@ class Many:
                 log_gamma = -(0.509 + 0.001 * (t - 25.0)) * (root / (1.0 + root) - 0.3 * i)
                 log_water = np.log(np.maximum(1.0 - 0.017 * whole, 0.3))
                 move = log_gamma - self._log_gamma
-                done = (worst < 1e-5) & (np.abs(move) < 1e-5) & (np.abs(log_water - self._log_water) < 1e-5)
+                done = (worst < 1e-4) & (np.abs(move) < 1e-4) & (np.abs(log_water - self._log_water) < 1e-4)  # Newton squares it
                 told = (np.abs(before) > 1e-6) & (np.abs(before - move) > 1e-12)
                 self._share = np.where(told, np.clip(self._share * before / (before - move), 0.2, 1.5), self._share)
                 before = move
