@@ -33,6 +33,7 @@ from simulators.components import (
     F,
     K,
     N,
+    P,
     S,
     heat_capacity,
     litres,
@@ -104,6 +105,10 @@ class LeachParameters:
     cu: float = parameter(1.0 / 1800.0, "1/s", "A", "process.md section 3, at 70 degC")
     metal_activation: float = parameter(50.0, "kJ/mol", "A", "of Al, Fe and Cu")
     metal_acid: float = parameter(0.01, "1", "A", "aH at which Al, Fe, Cu and traces dissolve at half their rate")
+    lfp: float = parameter(1.15e-3, "1/s", "L", "98 % of Li in 1 h at 25 degC (process.md section 2)", range=(1e-3, 1.6e-3))
+    lfp_activation: float = parameter(25.0, "kJ/mol", "A", "of the rate of LFP", range=(19.0, 33.0))
+    lfp_whole: float = parameter(0.2, "1", "A", "share of that rate at which LFP dissolves whole, without peroxide", range=(0.1, 0.4))
+    ferric_leak: float = parameter(0.02, "1", "L", "of FePO4 dissolves at 0.3 M H+ (process.md section 2)", range=(0.01, 0.03))
     al_reduces: float = parameter(0.30, "1", "A", "process.md section 3: share of Al that reduces oxide instead of making H2")
     fluoride: float = parameter(0.30, "1", "A", "process.md section 3: soluble share", range=(0.10, 0.60))
     silicon: float = parameter(0.10, "1", "A", "soluble share")
@@ -177,7 +182,8 @@ class LeachTank:
         self.fed = [0.0] * len(self.p.sizes)  # mol of Ni+Co+Mn brought into each size class
         self.left = [0.0] * len(self.p.sizes)  # not yet dissolved
         self.soluble_f = self.soluble_si = 0.0
-        self.lithium_fed = 0.0
+        self.lithium_fed = 0.0  # of the oxides
+        self.lfp = 0.0  # LiFePO4 that is still whole [mol]; its Li, Fe and P are among the solids
         self.solid_mass = 0.0
         self.temperature = AMBIENT
         self.chemistry = Equilibrium(table)
@@ -227,7 +233,9 @@ class LeachTank:
         for place, share in enumerate(self.p.shares):
             self.fed[place] += share * metals
             self.left[place] += share * metals
-        self.lithium_fed += float(new[LI])
+        lfp = float(self.feed.lfp_per_kg()[LI]) * kg
+        self.lfp += lfp
+        self.lithium_fed += float(new[LI]) - lfp
         self.soluble_f += self.p.fluoride * float(new[F])
         self.soluble_si += self.p.silicon * float(new[SI])
         self.solid_mass = float(_SOLID_MASS.dot(self.solids))
@@ -272,7 +280,7 @@ class LeachTank:
         heat70 = math.exp(p.metal_activation / 8.314e-3 * (1.0 / 343.15 - 1.0 / t))
         acid = proton / (proton + p.metal_acid)
         al = float(solids[AL]) * (1.0 - math.exp(-p.al * heat70 * acid * dt))
-        fe = float(solids[FE2]) * (1.0 - math.exp(-p.fe * heat70 * acid * dt))
+        fe = max(float(solids[FE2]) - self.lfp, 0.0) * (1.0 - math.exp(-p.fe * heat70 * acid * dt))
         cu = float(solids[CU]) * (1.0 - math.exp(-p.cu * heat70 * acid * dt))
         scale = min(1.0, 0.3 * free / max(3.0 * al + 2.0 * fe + 2.0 * cu, 1e-12))
         al, fe, cu = al * scale, fe * scale, cu * scale
@@ -299,7 +307,9 @@ class LeachTank:
         n[[NI, CO, MN]] += share
         fed = sum(self.fed)
         keep = self.lithium_fed * max(sum(self.left) / fed, 0.0) ** p.lithium_lead if fed > 0.0 else 0.0
-        self._move(LI, min(max(float(solids[LI]) - keep, 0.0), 0.3 * free + total))
+        if self.lfp > 0.0:
+            self._dissolve_lfp(r, proton, acid, 0.3 * free, dt)
+        self._move(LI, min(max(float(solids[LI]) - keep - self.lfp, 0.0), 0.3 * free + total))
         self._move(AL, al)
         self._move(FE2, fe)
         self._move(CU, cu)
@@ -318,6 +328,25 @@ class LeachTank:
         self.vented = self.hydrogen + 0.25 * total / dt
         self.solid_mass = float(_SOLID_MASS.dot(solids))
         return total * p.heat_oxide + al * p.heat_al + p.heat_fe * fe
+
+    def _dissolve_lfp(self, oxidised: float, proton: float, acid: float, free: float, dt: float) -> None:
+        """LiFePO4 + H+ + 1/2 H2O2 = Li+ + FePO4 + H2O, all but a little of FePO4 staying; without peroxide it dissolves whole, and slower."""
+        p, n, solids = self.p, self.liquor, self.solids
+        warm = math.exp(p.lfp_activation / 8.314e-3 * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))
+        gone = self.lfp * (1.0 - math.exp(-p.lfp * warm * acid * dt))
+        turned = min(gone * oxidised, 2.0 * max(float(n[H2O2]), 0.0), free)
+        whole = min(gone * (1.0 - oxidised) * p.lfp_whole, 0.3 * free)
+        self.lfp = max(self.lfp - turned - whole, 0.0)
+        n[H2O2] -= 0.5 * turned
+        n[WATER] += 0.018015 * turned
+        turned = min(turned, float(solids[FE2]))
+        solids[FE2] -= turned
+        solids[FE3] += turned
+        self._move(LI, turned + whole)
+        self._move(FE2, whole)
+        leak = min(p.ferric_leak * min(proton / 0.3, 10.0), 1.0) * turned
+        self._move(FE3, leak)
+        self._move(P, whole + leak)
 
     def _move(self, place: int, amount: float) -> None:
         amount = min(amount, float(self.solids[place]))
@@ -371,12 +400,13 @@ class LeachTank:
             if part == 1.0:
                 self.liquor, self.solids = np.zeros(NC), np.zeros(NC)
                 self.fed, self.left = [0.0] * len(self.p.sizes), [0.0] * len(self.p.sizes)
-                self.lithium_fed = self.soluble_f = self.soluble_si = self.solid_mass = 0.0
+                self.lithium_fed = self.lfp = self.soluble_f = self.soluble_si = self.solid_mass = 0.0
             else:
                 self.liquor -= liquor
                 self.solids -= solids
                 keep = 1.0 - part
                 self.fed, self.left = [x * keep for x in self.fed], [x * keep for x in self.left]
+                self.lfp *= keep
                 self.lithium_fed, self.soluble_f, self.soluble_si = self.lithium_fed * keep, self.soluble_f * keep, self.soluble_si * keep
                 self.solid_mass *= keep
             out, bled = press.filter(liquor, solids[None, :])

@@ -217,7 +217,7 @@ class Reactor:
             (AL, p.take_al), (FE2, p.take_fe), (FE3, p.take_fe), (CU, p.take_cu), (ZN, p.take_zn), (MG, p.take_mg), (CA, p.take_ca),
             (SI, p.take_si), (F, p.take_f),
         )  # fmt: skip
-        self.ratio = ratio  # Ni, Co, Mn of the seed, shape (3,)
+        self.ratio = ratio if float(ratio.sum()) > 0.0 else np.full(3, 1.0 / 3.0)  # Ni, Co, Mn of the seed, shape (3,)
         self.liquor: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros(NC)
         self.loose_s = 0.0
