@@ -10,16 +10,19 @@ import numpy as np
 
 from drivers.device import Profile
 from drivers.tags import FloatArray
+from simulators.actuators import Actuators, Output, actuator
 from simulators.components import ELEMENTS, WATER, by_element
 from simulators.constants import draw_shifts
 from simulators.equilibrium import Table
+from simulators.faults import Fault, Faults, motor_of
 from simulators.feed import Feed
 from simulators.filtration import FilterDryer
 from simulators.instance import PlantParameters, instance_parameters
-from simulators.instruments import Instrument, Transmitters, instrument
+from simulators.instruments import Instrument, StatusArray, Transmitters, instrument
 from simulators.laboratory import Laboratory, Sample, liquid_sample, purity, solid_sample
 from simulators.leach import LeachTank
 from simulators.precipitation import Reactor
+from simulators.protection import INTERLOCKS, Protection
 from simulators.purification import PurificationTank
 from simulators.shredder import Hopper, Shredder
 from simulators.vessels import Ledger
@@ -43,7 +46,8 @@ class Plant:
 
     `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by
     default as much as makes a full batch of 500 kg black mass. A unit without a device stands still. `instance`: seed of a plant instance,
-    whose assumed parameters and equilibrium constants are drawn from their ranges; by default the nominal plant.
+    whose assumed parameters, equilibrium constants and errors of instruments are drawn from their ranges; by default the nominal plant.
+    `faults` come and go at their plant times; see `Plant.faults`.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Plant:
         step: float = 1.0,
         scrap: float | None = None,
         instance: int | None = None,
+        faults: Faults | None = None,
     ) -> None:
         if not (math.isfinite(step) and 0.0 < step <= 10.0):
             raise ValueError(f"step: expected 0 to 10 s, got {step:g} s")
@@ -62,6 +67,8 @@ class Plant:
         self.feed = feed
         self._step, self._due = step, 0.0
         self._rng = np.random.default_rng(seed)
+        self.faults = Faults(seed=seed) if faults is None else faults
+        self._failing: tuple[Fault, ...] = ()
         self.ledger = Ledger()
         parameters = PlantParameters() if instance is None else instance_parameters(instance)
         table = Table() if instance is None else Table(draw_shifts(instance))
@@ -81,45 +88,67 @@ class Plant:
         self._profiles = dict(profiles)
         self._values: dict[str, FloatArray] = {}
         self._places: dict[str, dict[str, int]] = {}
-        self._connect()
+        # noise has a stream of its own: another instrument or fault does not move the jams of the shredder
+        self._connect(np.random.default_rng([seed, 1]), None if instance is None else np.random.default_rng([instance, 2]))
         self._measure(step)
 
-    def _connect(self) -> None:
+    def _connect(self, noise: np.random.Generator, errors: np.random.Generator | None) -> None:
         """Match every signal with what its unit measures or takes."""
+        outputs: list[Output] = []
+        self._takes: list[tuple[dict[str, float], list[str], int, int]] = []  # setpoints of a unit, their names, slice of the actuators
+        self._sensors: dict[tuple[str, str], int] = {}  # (device, signal) -> place in the transmitters
         kinds: list[Instrument] = []
         signals = []
         self._spread: list[tuple[FloatArray, np.ndarray, int, int]] = []  # values, places in the profile, slice of the transmitters
         self._order: list[tuple[_Unit, list[int]]] = []
-        taken: dict[str, str] = {}
+        self._devices: dict[str, str] = {}  # profile id -> device
         for device, profile in self._profiles.items():
             unit = self._units.get(profile.id)
             if unit is None:
                 raise ValueError(f"device {device!r}: no simulated unit for profile {profile.id!r}; known: {', '.join(self._units)}")
-            if profile.id in taken:
-                raise ValueError(f"device {device!r}: unit {profile.id!r} is already {taken[profile.id]!r}")
-            taken[profile.id] = device
+            if profile.id in self._devices:
+                raise ValueError(f"device {device!r}: unit {profile.id!r} is already {self._devices[profile.id]!r}")
+            self._devices[profile.id] = device
             beat = profile.heartbeat.signal if profile.heartbeat else ""
             values = np.zeros(len(profile.names))
-            measured, sources = [], []
+            measured, sources, names = list[int](), list[int](), list[str]()
             for place, (name, signal) in enumerate(profile.signals.items()):
-                if name in (beat, "safe_state"):
+                if name in (beat, "safe_state", "drive_tripped", "drive_reset"):
                     continue
                 if signal.access == "write":
                     if name not in unit.sets:
                         raise ValueError(f"device {device!r}: the simulated {profile.id} takes no {name!r}; it takes {', '.join(unit.sets)}")
                     values[place] = self._set[profile.id][name] = signal.safe
+                    names.append(name)
+                    outputs.append(Output(device, name, signal, actuator(name, profile.id, signal)))
                 else:
                     if name not in unit.measures:
                         raise ValueError(f"device {device!r}: the simulated {profile.id} does not measure {name!r}")
                     measured.append(place)
                     sources.append(unit.measures.index(name))
+                    self._sensors[device, name] = len(kinds)
                     kinds.append(instrument(name, profile.id))
                     signals.append(signal)
             self._values[device] = values
             self._places[device] = {name: place for place, name in enumerate(profile.names)}
             self._spread.append((values, np.array(measured, dtype=np.intp), len(kinds) - len(measured), len(kinds)))
             self._order.append((unit, sources))
-        self._transmitters = Transmitters(kinds, signals)
+            self._takes.append((self._set[profile.id], names, len(outputs) - len(names), len(outputs)))
+        self._transmitters = Transmitters(kinds, signals, self._step, noise, errors)
+        motors = {device: motor for device, profile in self._profiles.items() if (motor := motor_of(profile)) is not None}
+        self._actuators = Actuators(outputs, motors, self._step)
+        self._feedback = {
+            row: self._sensors[device, name.removesuffix("_sp")]
+            for (device, name), row in self._actuators.rows.items()
+            if (device, name.removesuffix("_sp")) in self._sensors
+        }
+        rows = [
+            (device, interlock, self._sensors[device, interlock.signal])
+            for device, profile in self._profiles.items()
+            for interlock in INTERLOCKS
+            if interlock.profile == profile.id and (device, interlock.signal) in self._sensors
+        ]
+        self._protection = Protection(rows, self._actuators.rows)
 
     def load(self, scrap: float) -> None:
         """Put `scrap` [kg] of cells on the conveyor."""
@@ -140,6 +169,7 @@ class Plant:
 
     def _physics(self, dt: float) -> None:
         sp, ledger = self._set, self.ledger
+        self._act()
         fines = self.shredder.step(sp["shredder"], dt, self._rng)
         charge = self.hopper.step(sp["weigh_hopper"], dt, fines)
         filtrate, passed = self.leach.step(sp["leach_tank"], dt, charge, ledger)
@@ -149,13 +179,39 @@ class Plant:
         self.laboratory.step(sp["icp_analyser"], self.time - self._due, self._rng, self.sample)
         self._measure(dt)
 
+    def _act(self) -> None:
+        """Let faults come and go, and move the actuators."""
+        failing = self.faults.active(self.time - self._due)
+        if failing is not self._failing:
+            self._failing = failing
+            sensors, actuators = self._sensors, self._actuators
+            at = [((fault.device, fault.signal), fault) for fault in failing if fault.signal]
+            for target, fault in at:
+                if target not in sensors and target not in actuators.rows:
+                    raise ValueError(f"fault {fault}: this plant has no {fault.device}.{fault.signal}; make faults with simulators.faults.parse")
+            self._transmitters.fail([(sensors[target], fault) for target, fault in at if target in sensors], self.faults.rng)
+            actuators.fail([(actuators.rows[target], fault) for target, fault in at if target in actuators.rows])
+        if self.shredder.overload:
+            self.shredder.overload = False
+            self._actuators.trip(self._devices["shredder"])
+        felt = self._actuators.step(self._protection.forced).tolist()
+        for setpoints, names, start, stop in self._takes:
+            setpoints.update(zip(names, felt[start:stop], strict=True))
+        for device, drive in self._actuators.drives.items():
+            self._values[device][self._places[device]["drive_tripped"]] = drive.tripped
+
     def _measure(self, dt: float) -> None:
         true: list[float] = []
         for unit, sources in self._order:
             values = unit.measure()
             true += [values[source] for source in sources]
         if true:
-            out = self._transmitters.step(np.array(true), dt, self._rng)
+            seen = np.array(true)
+            for row in self._actuators.lost:
+                if row in self._feedback:
+                    seen[self._feedback[row]] = self._actuators.position[row]
+            out = self._transmitters.step(seen, self.time - self._due)
+            self._protection.judge(out, self._transmitters.status, dt)
             for values_, places, start, stop in self._spread:
                 values_[places] = out[start:stop]
 
@@ -178,12 +234,32 @@ class Plant:
         if entry.discrete:
             value = 1.0 if value >= 0.5 else 0.0
         values, places = self._values[device], self._places[device]
+        if signal == "drive_reset" and value > values[places[signal]]:
+            self._reset(device)
         values[places[signal]] = value
         if profile.heartbeat is not None and signal == profile.heartbeat.signal:
             if "safe_state" in places:
                 values[places["safe_state"]] = 0.0
             return
-        self._set[profile.id][signal] = float(value)
+        if signal != "drive_reset":
+            self._actuators.asked[self._actuators.rows[device, signal]] = value
+
+    def _reset(self, device: str) -> None:
+        """Unlock a motor that has tripped and stands, after a person has taken away what stopped it."""
+        if self._actuators.reset(device) and self._profiles[device].id == "shredder":
+            self.shredder.clear()
+
+    def status(self, device: str) -> StatusArray:
+        """Return what the instruments of a device say of themselves (0 good, 1 uncertain, 2 failed), in the order of its profile, shape (n,)."""
+        status = np.zeros(len(self._values[device]), dtype=np.uint8)
+        for values, places, start, stop in self._spread:
+            if values is self._values[device]:
+                status[places] = self._transmitters.status[start:stop]
+        return status
+
+    def protections(self) -> tuple[str, ...]:
+        """Return the local interlocks that stand, as ``device: what``."""
+        return self._protection.standing()
 
     def safe(self, device: str) -> None:
         """Put a device into its safe state; a later write of its heartbeat ends it."""
@@ -192,7 +268,9 @@ class Plant:
         beat = profile.heartbeat.signal if profile.heartbeat else ""
         for name, signal in profile.signals.items():
             if signal.access == "write" and name != beat:
-                values[places[name]] = self._set[profile.id][name] = signal.safe
+                values[places[name]] = signal.safe
+                if name != "drive_reset":
+                    self._actuators.asked[self._actuators.rows[device, name]] = signal.safe
         if "safe_state" in places:
             values[places["safe_state"]] = 1.0
 

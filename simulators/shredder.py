@@ -24,8 +24,13 @@ class ShredderParameters:
     idle: float = parameter(6.0, "kW", "A", "of the empty rotor")
     rated: float = parameter(60.0, "kW", "size", "at `rated_speed`")
     rated_speed: float = parameter(30.0, "rpm", "size", "of the rotor")
-    jam_torque: float = parameter(165.0, "%", "A", "of the rated one, in a jam below the trip of 180 %", range=(150.0, 175.0))
-    jam_time: float = parameter(6.0, "s", "A", "in which the drive reverses by itself")
+    jam_torque: float = parameter(230.0, "%", "A", "of the rated one, where the converter limits it in a jam", range=(200.0, 245.0))
+    torque_limit: float = parameter(180.0, "%", "size", "process.md section 2: the drive reverses")
+    torque_time: float = parameter(2.0, "s", "size", "process.md section 2: the drive reverses")
+    reversing: float = parameter(5.0, "s", "A", "of the drive")
+    frees: float = parameter(0.8, "1", "A", "chance that a reversal frees a jam", range=(0.6, 0.95))
+    reversals: float = parameter(3.0, "1", "size", "process.md section 2: so many in `reversals_time` trip the drive")
+    reversals_time: float = parameter(600.0, "s", "size", "process.md section 2")
     jams: float = parameter(0.2, "1/h", "A", "process.md section 3: Poisson")
     current_share: float = parameter(0.92, "1", "size", "motor current per torque, both of the rated one")
     current_idle: float = parameter(8.0, "%", "size", "magnetising current of the motor")
@@ -38,7 +43,6 @@ class ShredderParameters:
     warming: float = parameter(0.8, "1", "A", "process.md section 3: share of the power that heats it", range=(0.65, 0.95))
     loss: float = parameter(1.2, "kW/K", "A", "to the room and the purge")
     residual: float = parameter(20.0, "kJ/kg", "A", "process.md section 3: charge left in the cells", range=(9.0, 45.0))
-    oxygen_limit: float = parameter(4.0, "%", "size", "process.md section 2: own interlock of the feed")
     speed_least: float = parameter(5.0, "rpm", "size", "own interlock of the feed")
 
 
@@ -67,14 +71,25 @@ class Shredder:
         self.temperature = AMBIENT
         self.hydrogen = self.fluoride = 0.0
         self.speed = self.feed = self.nitrogen = self.torque = 0.0
-        self.jam = 0.0  # [s] left
+        self.jammed = False
+        self.overload = False  # the drive has reversed too often and has to be tripped
+        self._over = 0.0  # [s] above the limit of torque
+        self._reverse = 0.0  # [s] left
+        self._since: list[float] = []  # [s] ago, of each reversal that counts
+
+    def clear(self) -> None:
+        """Take out what jams the rotor, as a person does before a reset."""
+        self.jammed = self.overload = False
+        self._over = self._reverse = 0.0
+        self._since = []
 
     def step(self, sp: Mapping[str, float], dt: float, rng: np.random.Generator) -> float:
         """Advance by `dt` [s]."""
         p = self.p
-        self.speed = approach(self.speed, sp["rotor_speed_sp"], dt, 6.0)
+        self._drive(dt, rng)
+        self.speed = approach(self.speed, 0.0 if self._reverse > 0.0 else sp["rotor_speed_sp"], dt, 1.0 if self._reverse > 0.0 else 6.0)
         self.nitrogen = approach(self.nitrogen, sp["nitrogen_flow_sp"], dt, 4.0)
-        free = self.oxygen <= p.oxygen_limit and self.speed >= p.speed_least and self.jam <= 0.0
+        free = self.speed >= p.speed_least and not self.jammed and self._reverse <= 0.0
         self.feed = approach(self.feed, sp["feed_rate_sp"], dt, 5.0) if free and self.scrap > 0.0 else 0.0
         taken = min(self.feed * dt / 3600.0, self.scrap)
         self.scrap -= taken
@@ -88,13 +103,11 @@ class Shredder:
             out = self.held
         self.held -= out
         rate = out / dt  # [kg/s]
-        if self.jam > 0.0:
-            self.jam -= dt
-        elif rate > 0.01 and rng.random() < p.jams * dt / 3600.0:
-            self.jam = p.jam_time
+        if not self.jammed and rate > 0.01 and rng.random() < p.jams * dt / 3600.0:
+            self.jammed = True
         power = (p.idle + p.energy * 3.6 * rate) * min(self.speed / p.rated_speed, 1.0) if self.speed > 0.1 else 0.0
         twist = 100.0 * power / p.rated * p.rated_speed / max(self.speed, 1.0)
-        self.torque = approach(self.torque, p.jam_torque if self.jam > 0.0 and self.speed > 1.0 else twist, dt, 1.0)
+        self.torque = approach(self.torque, p.jam_torque if self.jammed and self.speed > 1.0 and self._reverse <= 0.0 else twist, dt, 1.0)
         air = p.leak + p.airlock * taken / dt * 3.6
         flow = air + self.nitrogen
         limit = 20.9 * air / flow if flow > 0.0 else 20.9
@@ -106,6 +119,21 @@ class Shredder:
         final = AMBIENT + heat / p.loss
         self.temperature = final + (self.temperature - final) * math.exp(-p.loss / p.capacity * dt)
         return out * p.fines
+
+    def _drive(self, dt: float, rng: np.random.Generator) -> None:
+        """Reverse when the torque has been too high for too long; give up after some reversals."""
+        p = self.p
+        self._since = [ago + dt for ago in self._since if ago + dt < p.reversals_time]
+        if self._reverse > 0.0:
+            self._reverse -= dt
+            if self._reverse <= 0.0 and rng.random() < p.frees:
+                self.jammed = False
+            return
+        self._over = self._over + dt if self.torque > p.torque_limit else 0.0
+        if self._over > p.torque_time:
+            self._over, self._reverse = 0.0, p.reversing
+            self._since.append(0.0)
+            self.overload = len(self._since) >= p.reversals
 
     def measure(self) -> tuple[float, ...]:
         """Return the true values in the order of `measures`."""

@@ -114,6 +114,8 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "transfer_pump": ("holding", 12, "4255 449C", 53.317),
         "press_wash_flow_sp": ("holding", 14, "4259 449C", 54.317),
         "press_discharge": ("coil", 0, "1", 1.0),
+        "drive_tripped": ("discrete", 1, "1", 1.0),
+        "drive_reset": ("coil", 1, "1", 1.0),
     },
     "purification_tank": {
         "identity": ("input", 0, "0515", 1301.0),
@@ -152,6 +154,8 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "mnso4_flow_sp": ("holding", 24, "4147 6A16", 12.4634),
         "repulp": ("coil", 0, "1", 1.0),
         "press_discharge": ("coil", 1, "1", 1.0),
+        "drive_tripped": ("discrete", 1, "1", 1.0),
+        "drive_reset": ("coil", 2, "1", 1.0),
     },
     "weigh_hopper": {
         "identity": ("input", 0, "044D", 1101.0),
@@ -195,6 +199,8 @@ NODES: dict[str, dict[str, tuple[str, str]]] = {
         "jacket_valve": ("nsu=urn:blackmass:precipitation-reactor;s=jacket_valve", "float64"),
         "transfer_pump": ("nsu=urn:blackmass:precipitation-reactor;s=transfer_pump", "float64"),
         "seed_rate_sp": ("nsu=urn:blackmass:precipitation-reactor;s=seed_rate_sp", "float64"),
+        "drive_tripped": ("nsu=urn:blackmass:precipitation-reactor;s=drive_tripped", "bool"),
+        "drive_reset": ("nsu=urn:blackmass:precipitation-reactor;s=drive_reset", "bool"),
     },
     "shredder": {
         "identity": ("nsu=urn:blackmass:shredder;s=identity", "uint16"),
@@ -213,6 +219,8 @@ NODES: dict[str, dict[str, tuple[str, str]]] = {
         "feed_rate_sp": ("nsu=urn:blackmass:shredder;s=feed_rate_sp", "float64"),
         "rotor_speed_sp": ("nsu=urn:blackmass:shredder;s=rotor_speed_sp", "float64"),
         "nitrogen_flow_sp": ("nsu=urn:blackmass:shredder;s=nitrogen_flow_sp", "float64"),
+        "drive_tripped": ("nsu=urn:blackmass:shredder;s=drive_tripped", "bool"),
+        "drive_reset": ("nsu=urn:blackmass:shredder;s=drive_reset", "bool"),
     },
 }
 
