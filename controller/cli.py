@@ -25,7 +25,7 @@ import controller
 from controller.batch.journal import JournalError, JournalReader
 from controller.config import LoadedCell, cell_path, load_cell
 from controller.core.states import Verb
-from controller.demo import SimulatorError, command_line, simulated_cell
+from controller.demo import SimulatorError, SimulatorRefusedError, command_line, simulated_cell
 from controller.runtime.batches import Library
 from controller.runtime.clock import LiveClock
 from drivers.source import BadInput, Position, Problem
@@ -60,6 +60,9 @@ def _explained(function: Callable[P, R]) -> Callable[P, R]:
             for problem in error.problems:
                 click.echo(str(problem), err=True)
             click.echo(f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}; nothing was started.", err=True)
+            sys.exit(BAD_INPUT)
+        except SimulatorRefusedError as error:  # it has said on standard error what it does not take
+            click.echo(f"blackmass: {error}", err=True)
             sys.exit(BAD_INPUT)
         except (JournalError, DataInUseError, PortTakenError, SimulatorError, HistorianError, ValueError, OSError) as error:
             click.echo(f"blackmass: {error}", err=True)
@@ -129,6 +132,9 @@ data_option = click.option("--data", type=click.Path(file_okay=False, path_type=
 port_option = click.option("--port", type=click.IntRange(0, 65535), help="Port of the page on 127.0.0.1; 0 takes a free one.")
 influx_option = click.option("--influx", metavar="URL", help="Stream telemetry to this InfluxDB 2; the token is read from BLACKMASS_INFLUX_TOKEN.")
 device_option = click.option("--device", multiple=True, metavar="NAME=ADDRESS", help="Address of a device instead of the one in the cell file.")
+feed_option = click.option(
+    "--feed", default="nmc622", show_default=True, metavar="NAME|FILE", help="Black mass: a name, random:SEED, or a TOML file with its composition."
+)
 param_option = click.option("--param", multiple=True, metavar="NAME=VALUE", help="Formula parameter, with its eu: batch_size='450 kg'.")
 
 
@@ -136,7 +142,7 @@ param_option = click.option("--param", multiple=True, metavar="NAME=VALUE", help
 @click.option("--recipe", default="nmc622-pcam", show_default=True)
 @param_option
 @click.option("--speed", type=click.FloatRange(1, 2000), default=DEMO_SPEED, show_default=True, help="Plant seconds per second.")
-@click.option("--feed", default="nmc622", show_default=True, help="Black mass that the simulated shredder makes.")
+@feed_option
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated noise and plant constants.")
 @port_option
 @influx_option
@@ -223,18 +229,28 @@ def run(
 @main.command()
 @click.argument("cell", default="demo")
 @click.option("--speed", type=click.FloatRange(0.1, 2000), default=1.0, show_default=True, help="Plant seconds per second.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--feed", default="nmc622", show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated noise, jams and random faults.")
+@click.option("--instance", type=int, help="Seed of a plant instance: assumed constants drawn from their ranges. The nominal plant if left out.")
+@feed_option
+@click.option(
+    "--fault", multiple=True, metavar="FAULT", help="TAG:KIND[=SIZE][@START[+DURATION]], such as AT-201:drift=0.05/h@2h; see the page on faults."
+)
+@click.option("--random-faults", type=click.FloatRange(0, 1000), default=0.0, show_default=True, help="Faults that begin in an hour of plant time.")
 @data_option
 @_explained
-def simulate(cell: str, speed: float, seed: int, feed: str, data: Path | None) -> None:
+def simulate(
+    cell: str, speed: float, seed: int, instance: int | None, feed: str, fault: tuple[str, ...], random_faults: float, data: Path | None
+) -> None:
     """Serve the simulated devices of CELL alone, at the addresses of the cell file, until Ctrl-C."""
     loaded = load_cell(_cell_file(cell))
     folder = data or data_home() / loaded.plan.id
     folder.mkdir(parents=True, exist_ok=True)
     clock = LiveClock.now(speed)
     click.echo(f"blackmass run {cell} --speed {speed:g} --epoch {clock.epoch} --start {clock.start} --data {folder}", err=True)
-    arguments = command_line(loaded, folder, clock, seed=seed, feed=feed, addresses={})
+    more = ["--text", "--random-faults", str(random_faults), *(part for text in fault for part in ("--fault", text))]
+    if instance is not None:
+        more += ["--instance", str(instance)]
+    arguments = command_line(loaded, folder, clock, seed=seed, feed=feed, addresses={}, more=more)
     os.execv(arguments[0], arguments)
 
 

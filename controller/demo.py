@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,19 @@ from typing import Any
 from controller.config import LoadedCell
 from controller.runtime.clock import LiveClock
 
-__all__ = ["Simulator", "SimulatorError", "simulated_cell"]
+__all__ = ["Simulator", "SimulatorError", "SimulatorRefusedError", "simulated_cell"]
 
 _READY = 60.0  # [s] for all simulated devices to be served
+_REFUSED = 2  # its status when it does
 _END = 5.0  # [s] for them to stop
 
 
 class SimulatorError(RuntimeError):
     """The simulated cell could not be started or has ended; holds what it said."""
+
+
+class SimulatorRefusedError(SimulatorError):
+    """The simulated cell has refused what it was asked for, and said why; nothing was served."""
 
 
 @dataclass(slots=True)
@@ -46,14 +51,23 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     line = process.stdout.readline() if process.stdout is not None else ""
     if not line:
         process.wait(_END)
+        if process.returncode == _REFUSED:
+            raise SimulatorRefusedError("nothing was started")
         raise SimulatorError(f"the simulated cell ended with status {process.returncode}; see what it said above")
     return json.loads(line)  # type: ignore[no-any-return]
 
 
-def command_line(cell: LoadedCell, data: Path, clock: LiveClock, *, seed: int, feed: str, addresses: Mapping[str, str]) -> list[str]:
-    """Return the command that serves the devices of a cell; writes their list to `data`."""
+def command_line(
+    cell: LoadedCell, data: Path, clock: LiveClock, *, seed: int, feed: str, addresses: Mapping[str, str], more: Sequence[str] = ()
+) -> list[str]:
+    """Return the command that serves the devices of a cell, with `more` options of the simulator; writes their list to `data`."""
     rows = [
-        {"name": name, "profile": row.device.profile.id, "address": addresses.get(name, str(row.device.address))}
+        {
+            "name": name,
+            "profile": row.device.profile.id,
+            "address": addresses.get(name, str(row.device.address)),
+            "tags": {cell.plan.image.names[place]: signal for signal, place in zip(row.device.profile.names, row.places, strict=True) if place >= 0},
+        }
         for name, row in cell.plan.devices.items()
     ]
     listed = data / "simulated-devices.json"
@@ -67,7 +81,7 @@ def command_line(cell: LoadedCell, data: Path, clock: LiveClock, *, seed: int, f
         "feed": feed,
         "data": data,
     }
-    return [sys.executable, "-m", "simulators.serve", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+    return [sys.executable, "-m", "simulators.serve", *(part for name, value in options.items() for part in (f"--{name}", str(value))), *more]
 
 
 @contextlib.contextmanager

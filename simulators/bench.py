@@ -9,6 +9,7 @@ import numpy as np
 
 from drivers.device import Profile
 from drivers.tags import FloatArray
+from simulators.instruments import StatusArray
 
 __all__ = ["StaticPlant"]
 
@@ -35,6 +36,10 @@ class StaticPlant:
     def read(self, device: str) -> FloatArray:
         """Return all signals of a device [eu of each], shape (n,)."""
         return self.values[device].copy()
+
+    def status(self, device: str) -> StatusArray:
+        """Return that every signal is good, shape (n,)."""
+        return np.zeros(len(self.values[device]), dtype=np.uint8)
 
     def write(self, device: str, signal: str, value: float) -> None:
         """Set a signal [its eu]; a beating heart ends the safe state."""

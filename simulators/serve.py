@@ -1,7 +1,8 @@
 """The simulated plant on the wire: every device at its own address, as a process of its own.
 
 ``python -m simulators.serve --devices FILE.json --speed F --epoch MONOTONIC_NS --start UTC_NS`` prints one JSON line when all is served,
-takes commands as JSON lines (``{"do": "stop", "device": NAME}``, ``start``, ``truth``), and ends at the end of its input or by a signal.
+takes commands as JSON lines (``{"do": "stop", "device": NAME}``, ``start``, ``truth``, ``{"do": "fault", "text": TEXT}``, ``clear``, ``faults``),
+and ends at the end of its input or by a signal. With ``--text`` it prints for people and takes no commands.
 Plant time is (monotonic - epoch) x speed; nothing here knows physics.
 """
 
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -28,6 +30,8 @@ from drivers.source import BadInput, Position
 from simulators.station import PlantLike, Station
 
 if TYPE_CHECKING:
+    from simulators.faults import Faults
+    from simulators.plant import Plant
     from simulators.serve_modbus import ModbusSlave
 
 __all__ = ["CannotServe", "Servers", "main"]
@@ -183,28 +187,64 @@ class Servers:
                 log.info("the physics keeps up with the clock again")
 
 
-def _devices(path: Path) -> list[Device]:
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What the list of devices says."""
+
+    devices: list[Device]
+    tags: dict[str, tuple[str, str]]  # tag of the cell -> device, signal
+
+    @property
+    def profiles(self) -> dict[str, Profile]:
+        """Device -> profile."""
+        return {device.name: device.profile for device in self.devices}
+
+
+def _devices(path: Path) -> _Listed:
     """Read the list of devices; raise `CannotServe`."""
+    tags: dict[str, tuple[str, str]] = {}
     try:
-        entries: list[dict[str, str]] = json.loads(path.read_text())
+        entries: list[dict[str, Any]] = json.loads(path.read_text())
         devices = []
         for entry in entries:
             name = entry["profile"]
             profile: Profile = load_profile(Path(name)) if name.endswith(".toml") else find_profile(name, Position(str(path)))
             devices.append(Device(entry["name"], profile, Address.parse(entry["address"])))
+            tags.update({tag: (entry["name"], signal) for tag, signal in entry.get("tags", {}).items()})
     except (OSError, ValueError, KeyError, TypeError, AddressError, BadInput) as error:
         raise CannotServe(f"{path}: cannot read the list of devices: {type(error).__name__} {error}") from error
-    return devices
+    return _Listed(devices, tags)
 
 
-def _plant(devices: Sequence[Device], feed: str, seed: int) -> PlantLike:
-    """Return the simulated plant; raise `CannotServe` for an unknown feed."""
-    from simulators.feed import FEEDS
+def _plant(listed: _Listed, options: argparse.Namespace) -> Plant:
+    """Return the simulated plant; raise `CannotServe` for a feed or a fault that is not one."""
+    from simulators.faults import Faults, parse
+    from simulators.feed import find_feed
     from simulators.plant import Plant
 
-    if feed not in FEEDS:
-        raise CannotServe(f"feed {feed!r} is not known; known: {', '.join(FEEDS)}")
-    return Plant({device.name: device.profile for device in devices}, feed=FEEDS[feed], seed=seed)
+    profiles = listed.profiles
+    try:
+        faults = Faults.random(profiles, options.seed, options.random_faults)
+        faults.add(*(parse(text, listed.tags, profiles) for text in options.fault))
+        return Plant(profiles, feed=find_feed(options.feed), seed=options.seed, instance=options.instance, faults=faults)
+    except ValueError as error:
+        raise CannotServe(str(error)) from error
+
+
+class _Watch:
+    """Tells of faults as they begin and end, and takes a device off the wire while it is offline."""
+
+    def __init__(self, servers: Servers, faults: Faults) -> None:
+        self._servers, self._faults = servers, faults
+
+    async def run(self) -> None:
+        """Look each tick until cancelled."""
+        while True:
+            for event in self._faults.events():
+                sys.stderr.write(f"{event}\n")
+                if event.fault.kind == "offline":
+                    await (self._servers.stop_device if event.began else self._servers.start_device)(event.fault.device)
+            await asyncio.sleep(_TICK)
 
 
 class _Commands:
@@ -241,8 +281,10 @@ def _truth(plant: PlantLike) -> dict[str, Any]:
     return {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in plant.truth().items()}
 
 
-async def _obey(servers: Servers, line: bytes) -> dict[str, Any]:
+async def _obey(servers: Servers, listed: _Listed, faults: Faults, line: bytes) -> dict[str, Any]:
     """Carry out one command; return the answer."""
+    from simulators.faults import parse
+
     try:
         command = json.loads(line)
         do, name = command["do"], command.get("device")
@@ -250,8 +292,21 @@ async def _obey(servers: Servers, line: bytes) -> dict[str, Any]:
         return {"error": f"expected a JSON object with 'do': {error}"}
     if do == "truth":
         return {"truth": _truth(servers.plant)}
+    if do == "fault":
+        try:
+            fault = parse(str(command.get("text", "")), listed.tags, listed.profiles)
+        except ValueError as error:
+            return {"error": str(error)}
+        # its times count from now
+        faults.add(replace(fault, start=servers.plant.time + fault.start))
+        return {"done": do, "fault": str(fault)}
+    if do == "clear":
+        faults.clear()
+        return {"done": do}
+    if do == "faults":
+        return {"faults": [str(fault) for fault in faults]}
     if do not in ("stop", "start"):
-        return {"error": f"unknown command {do!r}; known: stop, start, truth"}
+        return {"error": f"unknown command {do!r}; known: stop, start, truth, fault, clear, faults"}
     if name not in servers.stations:
         return {"error": f"no device {name!r}; known: {', '.join(servers.stations)}"}
     try:
@@ -261,7 +316,16 @@ async def _obey(servers: Servers, line: bytes) -> dict[str, Any]:
     return {"done": do, "device": name}
 
 
-async def _serve(servers: Servers) -> None:
+def _table(servers: Servers, faults: Faults) -> str:
+    """Return what is served and what will fail, for people."""
+    rows = [(name, str(address), servers.stations[name].device.profile.id) for name, address in servers.endpoints.items()]
+    widths = [max(len(row[place]) for row in rows) for place in range(2)] if rows else [0, 0]
+    lines = [f"  {name:{widths[0]}}  {address:{widths[1]}}  {profile}" for name, address, profile in rows]
+    lines += [f"  fault {fault}" for fault in faults]
+    return "\n".join(lines)
+
+
+async def _serve(servers: Servers, listed: _Listed, faults: Faults, *, text: bool) -> None:
     """Serve until the input ends or a signal comes."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -269,7 +333,13 @@ async def _serve(servers: Servers) -> None:
     await servers.__aenter__()
     gc.freeze()  # address spaces and modules stay for good: nothing to look for among them
     gc.enable()
+    watch = asyncio.create_task(_Watch(servers, faults).run(), name="faults")
     try:
+        if text:
+            sys.stdout.write(_table(servers, faults) + "\n")
+            sys.stdout.flush()
+            await stop.wait()
+            return
         _say({"ready": True, "endpoints": {name: str(address) for name, address in servers.endpoints.items()}})
         commands = _Commands(stop)
         stopped = asyncio.create_task(stop.wait())
@@ -277,16 +347,18 @@ async def _serve(servers: Servers) -> None:
             line = asyncio.create_task(commands.lines.get())
             await asyncio.wait({line, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if line.done() and line.result().strip():
-                _say(await _obey(servers, line.result()))
+                _say(await _obey(servers, listed, faults, line.result()))
             line.cancel()
         stopped.cancel()
     finally:
+        watch.cancel()
         try:
             async with asyncio.timeout(_ENDING):
                 await servers.__aexit__(None, None, None)
         except TimeoutError:
             log.warning("closing the links took longer than %g s; they end with the process", _ENDING)
-        _say({"final": _truth(servers.plant)})
+        if not text:
+            _say({"final": _truth(servers.plant)})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,7 +369,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epoch", type=int, default=None, help="monotonic clock [ns] at plant time 0; now if left out")
     parser.add_argument("--start", type=int, default=None, help="UTC [ns] at plant time 0; now if left out")
     parser.add_argument("--seed", type=int, default=0, help="of the sensors' noise")
-    parser.add_argument("--feed", default="nmc622", help="what is fed to the shredder")
+    parser.add_argument("--feed", default="nmc622", help="what is fed to the shredder: a name, random:SEED or a TOML file")
+    parser.add_argument("--instance", type=int, default=None, help="seed of a plant instance; the nominal plant if left out")
+    parser.add_argument("--fault", action="append", default=[], help="TARGET:KIND[=SIZE][@START[+DURATION]]; may be repeated")
+    parser.add_argument("--random-faults", type=float, default=0.0, help="faults that begin in an hour")
+    parser.add_argument("--text", action="store_true", help="print for people, take no commands")
     parser.add_argument("--data", type=Path, default=Path(), help="folder for relative serial ports")
     options = parser.parse_args(arguments)
     gc.disable()  # until all is served: it takes half of the time that large address spaces need
@@ -305,16 +381,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     epoch = time.monotonic_ns() if options.epoch is None else options.epoch
     start = time.time_ns() if options.start is None else options.start
     try:
-        devices = _devices(options.devices)
+        listed = _devices(options.devices)
+        plant = _plant(listed, options)
         servers = Servers(
-            devices,
-            _plant(devices, options.feed, options.seed),
+            listed.devices,
+            plant,
             data=options.data,
             clock=lambda: (time.monotonic_ns() - epoch) * options.speed / 1e9,
             start=start,
             speed=options.speed,
         )
-        asyncio.run(_serve(servers))
+        asyncio.run(_serve(servers, listed, plant.faults, text=options.text))
     except CannotServe as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -38,6 +38,7 @@ from drivers.device import Address
 from drivers.modbus_codec import BitBlock, Item, RegisterBlock, Table, decode_one
 from drivers.modbus_plan import Spot, spots
 from drivers.tags import FloatArray
+from simulators.instruments import BAD
 from simulators.station import Locked, Refused, Station
 
 __all__ = ["ModbusSlave", "RtuLine", "TcpListener"]
@@ -71,7 +72,9 @@ class ModbusSlave:
 
     def _values(self) -> FloatArray:
         """Return all signals and, last, the identity."""
-        return np.append(self.station.values(), self._identity)
+        # a device that knows its instrument has failed has no number for it; registers of integers then hold 0
+        values = np.where(self.station.status() == BAD, np.nan, self.station.values())
+        return np.append(values, self._identity)
 
     def answer(self, request: ModbusPDU) -> ModbusPDU:
         """Return the reply: exception 1 for an unknown function, 2 for a bad address, 3 for a bad value, 6 in the safe state."""

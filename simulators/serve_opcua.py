@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -34,6 +35,11 @@ _VARIANT: Final[dict[SignalType, ua.VariantType]] = {
     "float32": ua.VariantType.Float,
     "float64": ua.VariantType.Double,
 }
+
+# what an instrument says of itself: 0 good, 1 uncertain, 2 failed
+_STATUS: Final = tuple(
+    ua.StatusCode(ua.UInt32(code)) for code in (StatusCodes.Good, StatusCodes.UncertainSensorNotAccurate, StatusCodes.BadSensorFailure)
+)
 
 
 def _plain(value: float, type_: SignalType) -> bool | int | float:
@@ -158,7 +164,10 @@ class OpcuaListener:
 
         def read(_node: Any, _attribute: Any) -> ua.DataValue:
             value = (float(self.station.values()[place]) - offset) / scale
-            return ua.DataValue(ua.Variant(_plain(value, type_), variant), SourceTimestamp=self._source_time())  # type: ignore[arg-type]  # a datetime
+            status = _STATUS[int(self.station.status()[place])]
+            if not math.isfinite(value) and type_ not in ("float32", "float64"):
+                value = 0.0  # an integer cannot say that it is none; its status does
+            return ua.DataValue(ua.Variant(_plain(value, type_), variant), StatusCode=status, SourceTimestamp=self._source_time())  # type: ignore[arg-type]  # a datetime
 
         return read
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from drivers.device import Device
 from drivers.tags import FloatArray
+from simulators.instruments import StatusArray
 
 __all__ = ["Locked", "PlantLike", "Refused", "Station"]
 
@@ -24,6 +25,9 @@ class PlantLike(Protocol):
 
     def read(self, device: str) -> FloatArray:
         """Return all signals of a device [eu of each], in the order of its profile, shape (n,)."""
+
+    def status(self, device: str) -> StatusArray:
+        """Return what the instruments say of themselves: 0 good, 1 uncertain, 2 failed; in the order of the profile, shape (n,)."""
 
     def write(self, device: str, signal: str, value: float) -> None:
         """Set a writable signal [its eu]; raise `ValueError` when the device refuses."""
@@ -55,6 +59,7 @@ class Station:
         self._beat = math.nan
         self._beaten: float | None = None
         self._values: FloatArray | None = None
+        self._status: StatusArray | None = None
 
     def values(self) -> FloatArray:
         """Return all signals [eu of each] of this moment, shape (n,); the same array until `moved`."""
@@ -62,9 +67,15 @@ class Station:
             self._values = self.plant.read(self.device.name)
         return self._values
 
+    def status(self) -> StatusArray:
+        """Return what the instruments say of themselves in this moment, shape (n,); see `PlantLike.status`."""
+        if self._status is None:
+            self._status = self.plant.status(self.device.name)
+        return self._status
+
     def moved(self) -> None:
         """Forget the values: plant time went on."""
-        self._values = None
+        self._values = self._status = None
 
     def check(self, name: str, value: float) -> None:
         """Raise `Refused` for a signal that is only read, and for a value [its eu] that is not finite or outside the range."""

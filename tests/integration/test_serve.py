@@ -21,14 +21,14 @@ from drivers.tags import Quality
 
 pytestmark = pytest.mark.wire
 
-SMALL = [
+SMALL: list[dict[str, Any]] = [
     {"name": "leach", "profile": "leach_tank", "address": "modbus-tcp://127.0.0.1:0?unit=1"},
     {"name": "hopper", "profile": "weigh_hopper", "address": "modbus-rtu:lines/scale?unit=2&baud=115200"},
 ]
 
 
 @contextmanager
-def serving(devices: list[dict[str, str]], folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def serving(devices: list[dict[str, Any]], folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     path = folder / "devices.json"
     path.write_text(json.dumps(devices))
     command = [sys.executable, "-m", "simulators.serve", "--devices", str(path), "--data", str(folder), *options]
@@ -54,7 +54,7 @@ def ask(process: subprocess.Popen[str], **command: str) -> dict[str, Any]:
     return line(process)
 
 
-def device(entry: dict[str, str], address: str) -> Device:
+def device(entry: dict[str, Any], address: str) -> Device:
     return Device(entry["name"], load_profile(profile_folder() / f"{entry['profile']}.toml"), Address.parse(address))
 
 
@@ -151,3 +151,60 @@ def test_a_bad_list_of_devices(devices: list[dict[str, str]], expected: str, tmp
         assert process.wait(20.0) == 2
         assert process.stderr is not None
         assert expected in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--feed", "nope"), "feed 'nope' is not known; known: nmc111"),
+        (("--fault", "leach.ph:melted"), "kind 'melted' is not known"),
+        (("--fault", "leach.phh:frozen"), "did you mean leach.ph"),
+        (("--fault", "AT-201:drift=0.05"), "expected a drift an hour"),
+    ],
+)
+def test_a_feed_or_fault_that_is_none_is_refused_before_anything_is_served(options: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    devices: list[dict[str, Any]] = [{**SMALL[0], "tags": {"AT-201": "ph"}}, SMALL[1]]
+    with serving(devices, tmp_path, *options) as process:
+        assert process.wait(20.0) == 2
+        assert process.stderr is not None
+        assert process.stdout is not None
+        [text] = process.stderr.read().splitlines()
+        assert expected in text
+        assert process.stdout.read() == ""
+    assert not os.path.lexists(tmp_path / "lines/scale")
+
+
+def test_faults_come_and_go_on_the_wire(tmp_path: Path) -> None:
+    """One from the command line, by its tag, on a Modbus device; one while it runs, on OPC UA, where the status code says so."""
+    shredder = {"name": "shredder", "profile": "shredder", "address": "opc.tcp://127.0.0.1:0"}
+    devices: list[dict[str, Any]] = [{**SMALL[0], "tags": {"AT-201": "ph"}}, shredder]
+    feed = tmp_path / "feed.toml"
+    feed.write_text('name = "mine"\n[composition]\nNi = 20.0\nCo = 7.0\nMn = 6.5\nLi = 4.0\nC = 30.0\n')
+    with serving(devices, tmp_path, "--fault", "AT-201:ne43=high", "--feed", str(feed), "--speed", "5") as process:
+        endpoints = line(process)["endpoints"]
+        found = [device(entry, endpoints[entry["name"]]) for entry in devices]
+
+        async def quality(driver: Any, name: str, expected: Quality) -> None:
+            place = driver.device.profile.place(name)
+            deadline = time.monotonic() + 5.0
+            while (await driver.read()).quality[place] != expected:
+                assert time.monotonic() < deadline, f"{name} does not become {expected.name}"
+                await asyncio.sleep(0.02)
+
+        async def main() -> None:
+            async with open_driver(found[0], data=tmp_path) as leach, open_driver(found[1], data=tmp_path) as rotor:
+                await quality(leach, "ph", Quality.BAD)
+                await quality(leach, "temperature", Quality.GOOD)
+                await quality(rotor, "oxygen", Quality.GOOD)
+                assert ask(process, do="fault", text="shredder.oxygen:ne43=low")["done"] == "fault"
+                await quality(rotor, "oxygen", Quality.BAD)
+                await quality(rotor, "temperature", Quality.GOOD)
+                assert ask(process, do="fault", text="leach:offline@0s+1h")["done"] == "fault"
+                await quality(leach, "temperature", Quality.BAD)
+                assert len(ask(process, do="faults")["faults"]) == 3
+                assert ask(process, do="clear") == {"done": "clear"}
+                for driver, name in ((leach, "ph"), (rotor, "oxygen"), (leach, "temperature")):
+                    await quality(driver, name, Quality.GOOD)
+
+        asyncio.run(main())
+        assert "no target" in ask(process, do="fault", text="x:frozen")["error"]
