@@ -120,28 +120,24 @@ class Actuators:
 
     def step(self, forced: Mapping[int, float]) -> FloatArray:
         """Return what the units feel after a step, shape (m,). `forced`: row -> what a local interlock makes of it."""
-        target = self.asked
-        if forced:
-            target = target.copy()
-            for row, value in forced.items():
-                target[row] = value
+        target = self.asked.copy()
+        for row, value in forced.items():
+            target[row] = value
         for drive in self._tripping:
             drive.tripped = True
         for drive in self.drives.values():
             if drive.tripped or not drive.ready:
-                drive.ready = drive.ready or (not drive.tripped and self.asked[drive.row] == 0.0)
-                if drive.tripped or not drive.ready:
-                    target = target.copy() if target is self.asked else target
-                    target[drive.row] = 0.0
+                target[drive.row] = 0.0
+                drive.ready = not drive.tripped and self.asked[drive.row] == 0.0
         gap = target - self.position
         # stick-slip: it follows once the gap is wide enough, and then all the way
         self._moves = (np.abs(gap) > self._stick) | (self._moves & (gap != 0.0))
         if self._stuck:
             self._moves[self._stuck] = False
-        np.clip(gap, -self._reach, self._reach, out=gap)
+        np.maximum(gap, -self._reach, out=gap)
+        np.minimum(gap, self._reach, out=gap)
         gap *= self._moves
         self.position += gap
-        np.clip(self.position, self._low, self._high, out=self.position)
         self.felt = self.position
         if self.lost:
             self.felt = self.position.copy()

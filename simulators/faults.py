@@ -124,7 +124,7 @@ def _target(text: str, target: str, tags: Mapping[str, tuple[str, str]], profile
         return device, name
     known = [*tags, *profiles, *(f"{device}.{name}" for device, profile in profiles.items() for name in profile.signals)]
     near = difflib.get_close_matches(target, known, 3)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"known devices: {', '.join(profiles)}; a tag or device.signal does as well"
+    advice = f"did you mean {' or '.join(near)}?" if near else f"known devices: {', '.join(profiles)}; a tag or device.signal does as well."
     raise ValueError(f"fault {text!r}: no target {target!r}; {advice} For example {EXAMPLE}")
 
 

@@ -90,12 +90,13 @@ class Protection:
     def judge(self, value: FloatArray, status: StatusArray, dt: float) -> None:
         """Take the measured values [eu of each] and what their transmitters say of themselves, both shape (n,), `dt` [s] after the last."""
         inside = self._limit - value[self._places] * self._sign
-        healthy = status[self._places] < BAD
-        given = (inside >= 0.0) & healthy  # NaN compares false
-        self._outside = np.where(given, 0.0, self._outside + dt)
-        back = (inside >= self._hysteresis) & healthy
-        standing = (~given & (self._outside > self._delay)) | (self._standing & ~back)
-        if (standing != self._standing).any():
+        if BAD in status:
+            inside[status[self._places] >= BAD] = -np.inf
+        given = inside >= 0.0  # NaN compares false
+        self._outside += dt
+        self._outside[given] = 0.0
+        standing = (self._outside > self._delay) | (self._standing & ~(inside >= self._hysteresis))
+        if standing.tobytes() != self._standing.tobytes():
             self._standing = standing
             self._force()
 
