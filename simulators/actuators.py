@@ -18,6 +18,7 @@ from simulators.faults import Fault
 __all__ = ["Actuator", "Actuators", "Drive", "Output", "actuator"]
 
 _STILL: Final = 0.02  # share of its range below which a motor stands
+_LEAST: Final = 1e-6  # share of its span that an output resolves: less is nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Actuators:
         self._true_reach = self._reach = np.where(travel > 0.0, span * dt / np.where(travel > 0.0, travel, 1.0), np.inf)  # in a step
         self._true_stick = self._stick = span * np.array([output.type.stick for output in outputs])
         self._still = _STILL * span
+        self._least = _LEAST * span
         self.asked: FloatArray = np.array([output.signal.safe for output in outputs], dtype=float)
         self.position: FloatArray = self.asked.copy()
         self.felt: FloatArray = self.position.copy()  # what comes of it
@@ -120,7 +122,7 @@ class Actuators:
 
     def step(self, forced: Mapping[int, float]) -> FloatArray:
         """Return what the units feel after a step, shape (m,). `forced`: row -> what a local interlock makes of it."""
-        target = self.asked.copy()
+        target: FloatArray = np.where(np.abs(self.asked) < self._least, 0.0, self.asked)
         for row, value in forced.items():
             target[row] = value
         for drive in self._tripping:

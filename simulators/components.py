@@ -183,6 +183,8 @@ REAGENTS: dict[str, FloatArray] = {
     "naoh": vector({NA: 10.0, K: 0.003, CL: 0.005, C: 0.025, WATER: 1.11}),
     "caustic": vector({NA: 0.3, K: 9e-5, CL: 1.5e-4, C: 7.5e-4, WATER: 1.0}),
     "ammonia": vector({N: 13.0, WATER: 0.69}),
+    # Na2CO3 30 % at 60 degC, 1.31 kg/L; softened: 0.1 % chloride and 0.03 % potassium by mole, a trace of Ca and Mg [A]
+    "soda": vector({NA: 7.4, C: 3.7, CL: 0.004, K: 0.001, CA: 2e-5, MG: 2e-5, WATER: 0.917}),
     "niso4": vector({NI: 2.0, S: 2.0, WATER: 0.985}),
     "coso4": vector({CO: 2.0, S: 2.0, WATER: 0.985}),
     "mnso4": vector({MN: 2.0, S: 2.0, WATER: 0.985}),

@@ -71,7 +71,7 @@ class Product:
 
 
 class FilterDryer:
-    """Takes slurry in; what leaves goes to the ledger, and the last product stays for the laboratory."""
+    """Takes slurry in and gives filtrate; all else that leaves goes to the ledger, and the last product stays for the laboratory."""
 
     measures = (
         "pressure", "filtrate_flow", "conductivity", "filtrate_ph", "vessel_weight", "wash_flow", "caustic_flow", "temperature", "moisture",
@@ -99,12 +99,13 @@ class FilterDryer:
         """Return what the vessel can still take [L]."""
         return max(self.p.volume - litres(self.free) - litres(self.pore) - self.solid_mass / self.p.density, 0.0)
 
-    def step(self, sp: Mapping[str, float], dt: float, slurry: Slurry | None, ledger: Ledger) -> None:
-        """Advance by `dt` [s]."""
+    def step(self, sp: Mapping[str, float], dt: float, slurry: Slurry | None, ledger: Ledger) -> FloatArray | None:
+        """Advance by `dt` [s]; return the filtrate."""
         p = self.p
         self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 4.0)
         self.pressure = approach(self.pressure, sp["pressure_sp"], dt, 8.0)
         self.flow = 0.0
+        filtrate: FloatArray | None = None
         held = litres(self.free) + litres(self.pore)
         if slurry is not None:
             added = litres(slurry.liquor)
@@ -124,10 +125,11 @@ class FilterDryer:
             if self.stirrer > 5.0 and sp["drain"] < 0.5:
                 self._reslurry(dt)
             if sp["drain"] > 0.5 and self.pressure > 0.05:
-                self._drain(dt, ledger)
+                filtrate = self._drain(dt)
         self._heat(sp, dt, ledger)
         if sp["discharge"] > 0.5 and self.solid_mass > 0.0:
             self._discharge(ledger)
+        return filtrate
 
     def _capacity(self) -> float:
         return self.p.mass_capacity + heat_capacity(self.free + self.pore, self.solid_mass)
@@ -158,12 +160,12 @@ class FilterDryer:
         self.free[S] += gone
         self.solid_mass = float(SOLID_MASS.dot(self.solids))
 
-    def _drain(self, dt: float, ledger: Ledger) -> None:
+    def _drain(self, dt: float) -> FloatArray | None:
         """Push liquid through the cake; what it displaces from the pores leaves by the wash law."""
         p = self.p
         above = litres(self.free)
         if above <= 1e-6:
-            return
+            return None
         resistance = p.viscosity * (p.resistance * self.solid_mass / p.area + p.medium) / p.area
         volume = min(self.pressure * 1e5 / resistance * 1e3 * dt, above, p.flow_most / 60.0 * dt)
         part = volume / above if above - volume > 0.05 else 1.0
@@ -181,12 +183,12 @@ class FilterDryer:
             change[WATER] = min(max(change[WATER], -self.pore[WATER]), through[WATER])
             self.pore = self.pore + change
             through = through - change
-        ledger.leave("mother_liquor", through)
         self.flow = volume / dt * 60.0
         self._since += dt
         if self._since >= 10.0:
             self._since = 0.0
             self._look(through)
+        return through
 
     def _look(self, filtrate: FloatArray) -> None:
         """Set what the probes in the filtrate line see; every 10 s is enough."""

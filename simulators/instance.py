@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from simulators.crystalliser import CrystalliserParameters
 from simulators.filtration import FilterParameters
 from simulators.laboratory import LaboratoryParameters
 from simulators.leach import LeachParameters
@@ -27,6 +28,7 @@ class PlantParameters:
     reactor: ReactorParameters = field(default_factory=ReactorParameters)
     filter: FilterParameters = field(default_factory=FilterParameters)
     laboratory: LaboratoryParameters = field(default_factory=LaboratoryParameters)
+    crystalliser: CrystalliserParameters = field(default_factory=CrystalliserParameters)
 
 
 def instance_parameters(seed: int) -> PlantParameters:

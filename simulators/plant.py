@@ -13,6 +13,7 @@ from drivers.tags import FloatArray
 from simulators.actuators import Actuators, Output, actuator
 from simulators.components import ELEMENTS, WATER, by_element
 from simulators.constants import draw_shifts
+from simulators.crystalliser import Crystalliser
 from simulators.equilibrium import Table
 from simulators.faults import Fault, Faults, motor_of
 from simulators.feed import Feed
@@ -42,7 +43,7 @@ class _Unit(Protocol):
 
 
 class Plant:
-    """Seven units in series. Physics advance in whole steps; reading never changes anything.
+    """Eight units in series. Physics advance in whole steps; reading never changes anything.
 
     `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by
     default as much as makes a full batch of 500 kg black mass. A unit without a device stands still. `instance`: seed of a plant instance,
@@ -79,10 +80,12 @@ class Plant:
         self.purification = PurificationTank(parameters.purification, table)
         self.reactor = Reactor(self.leach.metal_share, parameters.reactor, table)
         self.filter = FilterDryer(parameters.filter, table)
+        self.crystalliser = Crystalliser(parameters.crystalliser, table)
         self.laboratory = Laboratory(parameters.laboratory)
         self._units: dict[str, _Unit] = {
             "shredder": self.shredder, "weigh_hopper": self.hopper, "leach_tank": self.leach, "purification_tank": self.purification,
-            "precipitation_reactor": self.reactor, "filter_dryer": self.filter, "icp_analyser": self.laboratory,
+            "precipitation_reactor": self.reactor, "filter_dryer": self.filter, "crystalliser": self.crystalliser,
+            "icp_analyser": self.laboratory,
         }  # fmt: skip
         self._set: dict[str, dict[str, float]] = {kind: dict.fromkeys(unit.sets, 0.0) for kind, unit in self._units.items()}
         self._profiles = dict(profiles)
@@ -172,10 +175,11 @@ class Plant:
         self._act()
         fines = self.shredder.step(sp["shredder"], dt, self._rng)
         charge = self.hopper.step(sp["weigh_hopper"], dt, fines)
-        filtrate, passed = self.leach.step(sp["leach_tank"], dt, charge, ledger)
-        self.purification.step(sp["purification_tank"], dt, filtrate, passed, self.leach.temperature, ledger)
+        liquor, passed = self.leach.step(sp["leach_tank"], dt, charge, ledger)
+        self.purification.step(sp["purification_tank"], dt, liquor, passed, self.leach.temperature, ledger)
         slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room(), ledger)
-        self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
+        filtrate = self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
+        self.crystalliser.step(sp["crystalliser"], dt, filtrate, self.filter.temperature, self.purification, ledger)
         self.laboratory.step(sp["icp_analyser"], self.time - self._due, self._rng, self.sample)
         self._measure(dt)
 
@@ -296,6 +300,11 @@ class Plant:
             liquor, solids, dry = (press.liquor, press.solids, press.dry) if press.dry > 0.0 else press.last
             wet = float(liquor[WATER])
             return solid_sample(solids.sum(axis=0) + liquor, dry, moisture=100.0 * wet / (wet + dry) if dry > 0.0 else 0.0)
+        if point == 8:
+            return liquid_sample(self.crystalliser.liquor)
+        if point == 9:
+            crystals = self.crystalliser.content()
+            return Sample() if crystals is None else solid_sample(crystals.inventory, crystals.dry, moisture=crystals.moisture)
         return Sample()
 
     def truth(self) -> dict[str, float]:
@@ -312,7 +321,7 @@ class Plant:
         for outlet, inventory in ledger.out.items():
             if outlet != "product":
                 out[f"lost.{outlet}"] = _metal(inventory)
-        inside = self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held()
+        inside = self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held() + self.crystalliser.held()
         out["held"] = _metal(inside)
         out["recovery"] = 100.0 * (product - out["added"]) / charged if charged > 0.0 and product > 0.0 else math.nan
         content = self.filter.content()
@@ -331,7 +340,7 @@ class Plant:
         """Return the relative closure error of each element: (in - out - held) / in."""
         black_mass = (self.shredder.scrap + self.shredder.held) * self.shredder.p.fines + self.hopper.weight
         held = self.feed.per_kg() * black_mass
-        held = held + self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held()
+        held = held + self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held() + self.crystalliser.held()
         total_in, total_out, inside = by_element(self.ledger.total_in()), by_element(self.ledger.total_out()), by_element(held)
         return {
             element: float((came - went - stays) / max(came, 1e-3))

@@ -29,6 +29,42 @@ READS: dict[str, type[ModbusPDU]] = {
 
 # signal: table, address counted from 0, words (or bit), value [eu of the signal]
 WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
+    "crystalliser": {
+        "identity": ("input", 0, "06A5", 1701.0),
+        "heartbeat": ("holding", 0, "0002", 2.0),
+        "safe_state": ("discrete", 0, "1", 1.0),
+        "temperature": ("input", 2, "4035 E1B1", 2.8419),
+        "ph": ("input", 4, "413B 645A", 11.712),
+        "density": ("input", 6, "4504 A000", 2122.0),
+        "volume": ("input", 8, "3FA3 3D08", 1.2753),
+        "tank_volume": ("input", 10, "40CE 1A37", 6.4407),
+        "feed_flow": ("input", 12, "4286 D917", 67.424),
+        "clear_flow": ("input", 14, "42C3 7A5E", 97.739),
+        "naoh_flow": ("input", 16, "40FC 63F1", 7.8872),
+        "acid_flow": ("input", 18, "3F70 4817", 0.9386),
+        "soda_flow": ("input", 20, "3F11 23A3", 0.56695),
+        "air_flow": ("input", 22, "43D0 F0A4", 417.88),
+        "condensate_flow": ("input", 24, "418A 7CEE", 17.311),
+        "jacket_temperature": ("input", 26, "42EA 6B85", 117.21),
+        "filtrate_flow": ("input", 28, "3ED7 A8D6", 0.42121),
+        "wash_flow": ("input", 30, "41B2 26E9", 22.269),
+        "cake_weight": ("input", 32, "4507 499A", 2164.6),
+        "cake_temperature": ("input", 34, "41F2 9FBE", 30.328),
+        "moisture": ("input", 36, "42BD 0DD3", 94.527),
+        "feed_flow_sp": ("holding", 2, "4307 35C3", 135.21),
+        "clear_flow_sp": ("holding", 4, "4092 D4FE", 4.5885),
+        "naoh_flow_sp": ("holding", 6, "3E82 4895", 0.25446),
+        "acid_flow_sp": ("holding", 8, "40AD 404F", 5.4141),
+        "soda_flow_sp": ("holding", 10, "4196 4396", 18.783),
+        "air_flow_sp": ("holding", 12, "433E 999A", 190.6),
+        "jacket_valve": ("holding", 14, "C262 B852", -56.68),
+        "transfer_pump": ("holding", 16, "4228 D917", 42.212),
+        "wash_flow_sp": ("holding", 18, "3FB9 DB23", 1.452),
+        "heater": ("holding", 20, "41B1 5A1D", 22.169),
+        "collect": ("coil", 0, "1", 1.0),
+        "recycle": ("coil", 1, "1", 1.0),
+        "discharge": ("coil", 2, "1", 1.0),
+    },
     "filter_dryer": {
         "identity": ("input", 0, "05DD", 1501.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
@@ -232,6 +268,7 @@ IDENTITIES = {
     "precipitation_reactor": 1401,
     "filter_dryer": 1501,
     "icp_analyser": 1601,
+    "crystalliser": 1701,
 }
 
 

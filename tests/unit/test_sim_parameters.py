@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from drivers.device import load_profile, profile_folder
-from simulators import filtration, laboratory, leach, precipitation, purification, shredder, vessels
+from simulators import crystalliser, filtration, laboratory, leach, precipitation, purification, shredder, vessels
 from simulators.constants import draw_shifts
 from simulators.feed import FEEDS
 from simulators.instance import PlantParameters, instance_parameters
@@ -18,7 +18,7 @@ from simulators.parameters import Note, Row, describe, draw, parameter
 from simulators.plant import Plant
 
 PROFILES = {path.stem: load_profile(path) for path in sorted(profile_folder().glob("*.toml"))}
-UNITS = (filtration, laboratory, leach, precipitation, purification, shredder, vessels)
+UNITS = (crystalliser, filtration, laboratory, leach, precipitation, purification, shredder, vessels)
 NOMINAL = {row.name: row for row in describe(PlantParameters)}
 
 

@@ -1,0 +1,543 @@
+"""Lithium crystalliser: feed tank, stripping and evaporation, Glauber salt by cooling, lithium carbonate by soda, its centrifuge and dryer."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from drivers.tags import FloatArray
+from simulators.components import (
+    CA,
+    H2O2,
+    LI,
+    LIQUID_MASS,
+    NA,
+    NAMES,
+    NC,
+    SI,
+    WATER,
+    C,
+    F,
+    K,
+    N,
+    P,
+    S,
+    heat_capacity,
+    litres,
+    vector,
+)
+from simulators.constants import HYDROXIDES
+from simulators.equilibrium import Equilibrium, Table, molal
+from simulators.parameters import parameter
+from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach
+
+__all__ = ["Crystalliser", "CrystalliserParameters", "Crystals", "Source", "carbonate_solubility", "sulfate_solubility", "vapour_pressure"]
+
+_SULFATE, _CARBONATE, _MUD = range(3)  # rows of the solids: Na2SO4 with its water of crystallisation, Li2CO3, what else precipitates
+_METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
+_CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
+_FORMS = [0.0 if place == CA else 1.0 for place in _METALS]  # calcium falls as carbonate
+_MASS = np.tile(LIQUID_MASS, (3, 1))
+_MASS[_MUD, _METALS] += 0.017007 * np.array(_CHARGE) * np.array(_FORMS)
+_MASS[_MUD, WATER] = 0.0
+_DENSITY = np.array([1.46, 2.11, 2.4])  # [kg/L] Glauber salt, Li2CO3 [T]; hydroxides and the rest [A]
+_MOLAR = {"Na2SO4": 142.04, "Li2CO3": 73.89}  # [g/mol]
+_HYDRATE = 0.18015  # [kg/mol] water of Na2SO4 . 10 H2O
+_TRANSITION = 32.38  # [degC] above which the anhydrous salt is the stable one [T]
+_LOOK = 10.0  # [s] between two solutions of the chemistry, whose fastest step takes minutes
+
+
+class Source(Protocol):
+    """A tank of clear liquor that can be drawn from."""
+
+    clear_temperature: float
+
+    def draw(self, volume: float) -> FloatArray:
+        """Take up to `volume` [L]."""
+
+
+@dataclass(frozen=True)
+class CoilParameters(JacketParameters):
+    """The heat exchanger of the vessel, with forced circulation; brine cools."""
+
+    ua: float = parameter(14.0, "kW/K", "A", "14 m2 of heat exchanger at 1 kW/m2K", range=(10.0, 18.0))
+    coolant: float = parameter(-8.0, "degC", "size", "brine")
+
+
+@dataclass(frozen=True)
+class CentrifugeParameters(PressParameters):
+    """The centrifuge, as a press whose cake passes its liquor easily."""
+
+    resistance: float = parameter(1e9, "m/kg", "A", "coarse crystals")
+    holds: float = parameter(0.1, "L/kg", "A", "liquor in the spun cake", range=(0.06, 0.15))
+    bleed: float = parameter(1e-3, "kg/kg", "A", "fines that pass the screen", range=(0.3e-3, 3e-3))
+
+
+@dataclass(frozen=True)
+class CrystalliserParameters:
+    """Constants of the crystalliser."""
+
+    tank: float = parameter(12000.0, "L", "size", "feed tank, a batch of mother liquor with its wash water")
+    volume: float = parameter(4500.0, "L", "size", "of the vessel")
+    feed_most: float = parameter(150.0, "L/min", "size", "of the feed pump")
+    basket: float = parameter(2500.0, "kg", "size", "wet cake that the centrifuge with its box takes")
+    sulfate: tuple[float, ...] = parameter(
+        (4.5, 6.4, 9.6, 13.2, 19.5, 28.0, 40.8, 49.7, 48.8, 46.7, 45.3, 43.7, 42.0, 42.0),
+        "g/100 g",
+        "T",
+        "Na2SO4 at 0, 5, 10, 15, 20, 25, 30, 32.4, 40, 50, 60, 80, 90, 110 degC; process.md section 3 at 90",
+    )
+    carbonate: tuple[float, ...] = parameter(
+        (1.54, 1.27, 1.01, 0.85, 0.72), "g/100 g", "T", "Li2CO3 at 0, 25, 50, 75, 100 degC; process.md section 3"
+    )
+    sulfate_time: float = parameter(1200.0, "s", "A", "crystals of Na2SO4 and their water, first order")
+    carbonate_time: float = parameter(600.0, "s", "A", "Li2CO3 at 90 degC, first order; 1 h is enough (process.md section 2)")
+    carbonate_activation: float = parameter(30.0, "kJ/mol", "A", "of that rate")
+    induction: float = parameter(300.0, "s", "A", "without crystals, at a logarithm of supersaturation of 1")
+    mud_time: float = parameter(1200.0, "s", "A", "hydroxides, CaCO3, LiF, Li3PO4")
+    calcite: float = parameter(
+        2e-8, "mol2/kg2", "A", "CaCO3 in a strong sulfate liquor, log Ksp -8.5 at gamma of 2 charges near 0.4", range=(0.5e-8, 8e-8)
+    )
+    phosphate: float = parameter(3.6e-9, "mol4/kg4", "T", "Li3PO4, from its solubility of 0.39 g/L")
+    silica: float = parameter(0.9, "1", "A", "share that falls with the hydroxides", range=(0.7, 0.97))
+    lattice_sodium: float = parameter(80.0, "mg/kg", "A", "in Li2CO3, at 5 mol/kg Na in the liquor", range=(40.0, 130.0))
+    lattice_sulfur: float = parameter(60.0, "mg/kg", "A", "in Li2CO3, at 2.5 mol/kg sulfate in the liquor", range=(30.0, 90.0))
+    lattice_potassium: float = parameter(0.02, "1", "A", "K of the lattice against its Na, at equal molality")
+    henry: float = parameter(59.0, "mol/(L atm)", "T", "process.md section 3: NH3 at 25 degC")
+    henry_turn: float = parameter(4256.0, "K", "T", "process.md section 3: 16 at 55 degC")
+    carbon_dioxide: float = parameter(300.0, "s", "A", "CO2 out of a sour liquor")
+    sour: float = parameter(6.5, "1", "T", "pH below which carbonate is CO2")
+    latent: float = parameter(2257.0, "kJ/kg", "T", "of water at 100 degC")
+    boiling_slope: float = parameter(28.0, "K", "T", "boiling point per natural logarithm of the pressure")
+    water_activity: float = parameter(0.017, "kg/mol", "T", "process.md section 3")
+    swell: float = parameter(0.15, "s/kg", "A", "share by which boiling lifts the level, per vapour")
+    heat_hydrate: float = parameter(78.0, "kJ/mol", "T", "of crystallisation, Na2SO4 . 10 H2O")
+    wash_temperature: float = parameter(95.0, "degC", "size", "process.md section 2: hot wash")
+    saturation: float = parameter(0.7, "1", "A", "of the wash water as it leaves the cake", range=(0.4, 1.0))
+    dryer: float = parameter(20.0, "kW", "size", "at 100 %")
+    dryer_capacity: float = parameter(120.0, "kJ/K", "size", "of the basket")
+    dryer_loss: float = parameter(0.05, "kW/K", "A", "to the room")
+    transfer: float = parameter(0.0006, "kg/(s K)", "A", "evaporation from the cake per K above `creep`")
+    creep: float = parameter(70.0, "degC", "A", "where that begins", range=(60.0, 80.0))
+    critical: float = parameter(0.05, "kg/kg", "A", "moisture where the rate begins to fall")
+    bound: float = parameter(0.0005, "kg/kg", "A", "moisture that stays")
+    coil: CoilParameters = field(default_factory=CoilParameters)
+    centrifuge: CentrifugeParameters = field(default_factory=CentrifugeParameters)
+
+
+_SULFATE_AT = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 32.4, 40.0, 50.0, 60.0, 80.0, 90.0, 110.0)
+_CARBONATE_AT = (0.0, 25.0, 50.0, 75.0, 100.0)
+
+
+def _between(t: float, at: Sequence[float], values: Sequence[float]) -> float:
+    place = min(max(bisect_right(at, t) - 1, 0), len(at) - 2)
+    share = min(max((t - at[place]) / (at[place + 1] - at[place]), 0.0), 1.0)
+    return values[place] + share * (values[place + 1] - values[place])
+
+
+def sulfate_solubility(t: float, p: CrystalliserParameters) -> float:
+    """Return the molality of a saturated solution of Na2SO4 in water at `t` [degC], counted as the anhydrous salt [mol/kg]."""
+    return 10.0 * _between(t, _SULFATE_AT, p.sulfate) / _MOLAR["Na2SO4"]
+
+
+def carbonate_solubility(t: float, p: CrystalliserParameters) -> float:
+    """Return the molality of a saturated solution of Li2CO3 in water at `t` [degC] [mol/kg]; it falls with T."""
+    return 10.0 * _between(t, _CARBONATE_AT, p.carbonate) / _MOLAR["Li2CO3"]
+
+
+def vapour_pressure(t: float) -> float:
+    """Return that of water [atm] at `t` [degC], by Antoine."""
+    return float(10.0 ** (8.07131 - 1730.63 / (233.426 + t)) / 760.0)
+
+
+def _precipitates(two: float, one: float, product: float, water: float, binds: float, low: float, high: float) -> float:
+    """Return the x [mol] that leaves (two - 2x)^2 (one - x) = product (water - binds x)^3, within `low` and `high`."""
+
+    def over(x: float) -> float:
+        return (two - 2.0 * x) ** 2 * (one - x) - product * (water - binds * x) ** 3
+
+    if over(low) <= 0.0:
+        return low
+    if over(high) >= 0.0:
+        return high
+    for _ in range(48):
+        middle = 0.5 * (low + high)
+        if over(middle) > 0.0:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@dataclass(frozen=True)
+class Crystals:
+    """What lies in the centrifuge or was discharged last as product."""
+
+    inventory: FloatArray  # with its liquor [mol; kg]
+    dry: float  # [kg]
+    moisture: float  # [%]
+
+
+class Crystalliser:
+    """The feed tank, the vessel and the centrifuge with its dryer.
+
+    Filtrate of the wash filter runs into the feed tank while `collect` is open. The centrifuge's goes back there while `recycle` is
+    open and is bled else. Everything that leaves is in the ledger; the last crystals stay for the laboratory.
+    """
+
+    measures = (
+        "temperature", "ph", "density", "volume", "tank_volume", "feed_flow", "clear_flow", "naoh_flow", "acid_flow", "soda_flow", "air_flow",
+        "condensate_flow", "jacket_temperature", "filtrate_flow", "wash_flow", "cake_weight", "cake_temperature", "moisture",
+    )  # fmt: skip
+    sets = (
+        "feed_flow_sp", "clear_flow_sp", "naoh_flow_sp", "acid_flow_sp", "soda_flow_sp", "air_flow_sp", "jacket_valve", "transfer_pump",
+        "wash_flow_sp", "heater", "collect", "recycle", "discharge",
+    )  # fmt: skip
+
+    def __init__(self, parameters: CrystalliserParameters | None = None, table: Table | None = None) -> None:
+        self.p = parameters or CrystalliserParameters()
+        self.tank: FloatArray = np.zeros(NC)
+        self.tank_temperature = AMBIENT
+        self.liquor: FloatArray = np.zeros(NC)
+        self.solids: FloatArray = np.zeros((3, NC))
+        self.solid_volume = self.solid_mass = 0.0
+        self.temperature = AMBIENT
+        self.chemistry = Equilibrium(table)
+        self.jacket = Jacket(self.p.coil)
+        self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "soda_flow": "soda"})
+        self.centrifuge = Press(self.p.centrifuge, _MASS)
+        self.cake_temperature = AMBIENT
+        self.feed = self.clear = self.air = self.vapour = self.heating = 0.0
+        self.crystals: Crystals | None = None
+        self._waited = self._since = 0.0
+        self._carbonate_share = 1.0  # CO3 of all carbonate
+
+    def volume(self) -> float:
+        """Return the slurry's volume at rest [L]."""
+        return litres(self.liquor) + self.solid_volume
+
+    def level(self) -> float:
+        """Return the volume [L] that the level shows: boiling lifts it."""
+        return self.volume() * (1.0 + self.p.swell * self.vapour)
+
+    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, warm: float, source: Source, ledger: Ledger) -> None:
+        """Advance by `dt` [s]; `filtrate` at `warm` [degC] comes from the wash filter, clear liquor from `source`."""
+        self._collect(sp, dt, filtrate, warm, source, ledger)
+        self._fill(sp, dt, ledger)
+        if self.liquor[WATER] > 1.0:
+            self._heat(sp, dt, ledger)
+            self._since += dt
+            if self._since >= _LOOK:
+                self._react(self._since, ledger)
+                self._since = 0.0
+        else:
+            self.vapour = 0.0
+        self._spin(sp, dt, ledger)
+        self._dry(sp, dt, ledger)
+
+    def _collect(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, warm: float, source: Source, ledger: Ledger) -> None:
+        room = self.p.tank - litres(self.tank)
+        if filtrate is not None:
+            if sp["collect"] > 0.5 and room > 0.0:
+                self._to_tank(filtrate, warm)
+            else:
+                ledger.leave("mother_liquor", filtrate)
+        self.clear = approach(self.clear, sp["clear_flow_sp"] if room > 0.0 else 0.0, dt, 3.0)
+        if self.clear > 0.0:
+            wanted = self.clear * dt / 60.0
+            new = source.draw(wanted)
+            if litres(new) < 0.5 * wanted:
+                self.clear = litres(new) / dt * 60.0  # the clear-liquor tank has run dry
+            self._to_tank(new, source.clear_temperature)
+
+    def _to_tank(self, liquor: FloatArray, warm: float) -> None:
+        before, added = litres(self.tank), litres(liquor)
+        if added > 0.0:
+            self.tank_temperature += (warm - self.tank_temperature) * added / (before + added)
+        self.tank += liquor
+
+    def _fill(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
+        """Feed from the tank, and dose."""
+        p = self.p
+        before = litres(self.liquor)
+        room = p.volume - self.volume()
+        there = litres(self.tank)
+        self.feed = approach(self.feed, min(sp["feed_flow_sp"], p.feed_most) if room > 0.0 and there > 0.0 else 0.0, dt, 3.0)
+        fed = 0.0
+        if self.feed > 0.0 and there > 0.0:
+            wanted = min(self.feed * dt / 60.0, there)
+            part = 1.0 if there - wanted < 0.5 else wanted / there
+            new = self.tank * part
+            self.tank = self.tank - new if part < 1.0 else np.zeros(NC)
+            fed = litres(new)
+            self.liquor += new
+        brought = self.lines.step(sp, dt, self.liquor, ledger, room=room - fed)
+        if fed + brought > 0.0:
+            mixed = (fed * self.tank_temperature + brought * AMBIENT) / (fed + brought)
+            self.temperature += (mixed - self.temperature) * ((fed + brought) / (before + fed + brought) if before > 1.0 else 1.0)
+
+    def _heat(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
+        """Heat or cool; boil, strip ammonia with vapour and air; froth carries liquor over."""
+        p, n = self.p, self.liquor
+        capacity = max(heat_capacity(n, self.solid_mass), 200.0)
+        self.temperature = max(self.jacket.heat(self.temperature, sp["jacket_valve"], dt, capacity), -2.0)
+        self.air = approach(self.air, sp["air_flow_sp"], dt, 4.0)
+        water = float(n[WATER])
+        activity = max(1.0 - p.water_activity * (float(n.sum()) - water) / water, 0.3)
+        boiling = 100.0 - p.boiling_slope * math.log(activity)
+        gone = 0.0  # [kg] of vapour
+        if self.temperature > boiling:
+            gone = min((self.temperature - boiling) * capacity / p.latent, 0.2 * water)
+            self.temperature = boiling
+        steam = min(activity * vapour_pressure(self.temperature), 1.0)
+        henry = p.henry * math.exp(-p.henry_turn * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))
+        ammonia = min(self.chemistry.ammonia / henry, 0.5) if n[N] > 0.0 else 0.0
+        moles = gone / 0.018015
+        if self.air > 0.0:
+            dry = self.air / 3600.0 / 0.022414 * dt
+            damp = min(dry * steam / max(1.0 - steam - ammonia, 0.1), 0.2 * (water - gone) / 0.018015)
+            gone += 0.018015 * damp
+            moles += dry + damp
+            self.temperature -= 0.018015 * damp * p.latent / capacity
+        if gone > 0.0 or moles > 0.0:
+            lost = min(moles * ammonia, 0.2 * float(n[N]))
+            n[WATER] -= gone
+            n[N] -= lost
+            ledger.leave("condensate", vector({N: lost, WATER: gone}))
+        self.vapour = gone / dt
+        over = self.level() - p.volume
+        if over > 0.0:
+            carried = n * min(over / self.level(), 0.2)
+            self.liquor = n - carried
+            ledger.leave("condensate", carried)
+
+    def _react(self, dt: float, ledger: Ledger) -> None:
+        """Move everything towards its solubility."""
+        p, n, mud = self.p, self.liquor, self.solids[_MUD]
+        water = float(n[WATER])
+        slow = 1.0 - math.exp(-dt / p.mud_time)
+        shares = [slow * forms for forms in _FORMS]
+        self.chemistry.solve(self.temperature, molal(n), [float(mud[place]) * forms / water for place, forms in zip(_METALS, _FORMS, strict=True)],
+                             ahead=shares, back=shares)  # fmt: skip
+        fallen = 0.0
+        for place, charge, forms, left in zip(_METALS, _CHARGE, _FORMS, self.chemistry.left, strict=True):
+            moved = max(min(float(n[place]) - left * water, float(n[place])), -float(mud[place])) if forms else 0.0
+            n[place] -= moved
+            mud[place] += moved
+            n[WATER] -= 0.018015 * charge * moved
+            fallen += max(moved, 0.0)
+        if fallen > 0.0:
+            silica = p.silica * float(n[SI]) * slow
+            n[SI] -= silica
+            mud[SI] += silica
+        n[H2O2] *= math.exp(-dt / 600.0)
+        if n[C] > 0.0:
+            if self.chemistry.ph < p.sour:
+                gas = float(n[C]) * (1.0 - math.exp(-dt / p.carbon_dioxide))
+                n[C] -= gas
+                ledger.leave("off-gas", vector({C: gas}))
+            self._carbonate_share = min(max(self.chemistry.free("C") * water / max(float(n[C]), 1e-12), 0.0), 1.0)
+        self._fall(slow)
+        heat = self._sulfate(1.0 - math.exp(-dt / p.sulfate_time))
+        self._carbonate(dt)
+        self.solid_mass = float((self.solids * _MASS).sum())
+        self.solid_volume = float(((self.solids * _MASS).sum(axis=1) / _DENSITY).sum())
+        self.temperature += heat / max(heat_capacity(n, self.solid_mass), 200.0)
+
+    def _fall(self, share: float) -> None:
+        """Let CaCO3, LiF and Li3PO4 fall or dissolve."""
+        p, n, mud = self.p, self.liquor, self.solids[_MUD]
+        water = float(n[WATER])
+        calcium, carbon = float(n[CA]), float(n[C]) * self._carbonate_share
+        if calcium > 0.0 or mud[CA] > 0.0:
+            x = 0.5 * (calcium + carbon - math.sqrt((calcium - carbon) ** 2 + 4.0 * p.calcite * water * water))
+            x = max(min(x * share, calcium, float(n[C])), -float(min(mud[CA], mud[C])))
+            for place in (CA, C):
+                n[place] -= x
+                mud[place] += x
+        if n[LI] <= 0.0:
+            return
+        if n[F] > 0.0:
+            index = min(max(self.chemistry.saturation("LiF"), -6.0), 12.0)
+            x = (float(n[F]) * (1.0 - 10.0**-index) if index > 0.0 else -float(mud[F]) * (1.0 - 10.0**index)) * share
+            x = max(min(x, 0.5 * float(n[LI])), -float(min(mud[F], mud[LI])))
+            for place in (LI, F):
+                n[place] -= x
+                mud[place] += x
+        if n[P] > 0.0 or mud[P] > 0.0:
+            stays = p.phosphate * water / (float(n[LI]) / water) ** 3
+            x = max(min((float(n[P]) - stays) * share, 0.1 * float(n[LI])), -float(min(mud[P], mud[LI] / 3.0)))
+            for place, count in ((LI, 3.0), (P, 1.0)):
+                n[place] -= count * x
+                mud[place] += count * x
+
+    def _sulfate(self, share: float) -> float:
+        """Crystallise or dissolve Na2SO4 by its solubility product; below 32.4 degC with ten waters. Return the heat [kJ]."""
+        p, n, row = self.p, self.liquor, self.solids[_SULFATE]
+        water, solid = float(n[WATER]), float(row[S])
+        binds = _HYDRATE if self.temperature < _TRANSITION else 0.0
+        turned = max(min((binds * solid - float(row[WATER])) * share, 0.2 * water), -float(row[WATER]))
+        row[WATER] += turned
+        n[WATER] -= turned
+        water -= turned
+        two, one = float(n[NA]), float(n[S])
+        high = min(0.5 * two, one, 0.9 * water / _HYDRATE if binds else math.inf)
+        x = _precipitates(two, one, 4.0 * sulfate_solubility(self.temperature, p) ** 3, water, binds, -solid, high) * share
+        bound = binds * x if x > 0.0 else (float(row[WATER]) * x / solid if solid > 0.0 else 0.0)
+        for place, amount in ((NA, 2.0 * x), (S, x), (WATER, bound)):
+            n[place] -= amount
+            row[place] += amount
+        np.maximum(row, 0.0, out=row)
+        return p.heat_hydrate * (turned + bound) / _HYDRATE
+
+    def _carbonate(self, dt: float) -> None:
+        """Precipitate or dissolve Li2CO3 by its solubility product: after an induction, then first order."""
+        p, n, row = self.p, self.liquor, self.solids[_CARBONATE]
+        water, solid = float(n[WATER]), float(row[C])
+        two, one = float(n[LI]), float(n[C])
+        if solid <= 0.0 and (two <= 0.0 or one <= 0.0):
+            self._waited = 0.0
+            return
+        product = 4.0 * carbonate_solubility(self.temperature, p) ** 3 / max(self._carbonate_share, 1e-6)
+        x = _precipitates(two, one, product, water, 0.0, -solid, min(0.5 * two, one))
+        if x > 0.0 and solid <= 0.0:
+            self._waited += dt * math.log(max(two * two * one / (product * water**3), 1.0))
+            if self._waited < p.induction:
+                return
+        if solid > 0.0 and x < 0.0:
+            self._waited = 0.0
+        warm = math.exp(p.carbonate_activation / 8.314e-3 * (1.0 / 363.15 - 1.0 / (self.temperature + 273.15)))
+        x *= 1.0 - math.exp(-dt / p.carbonate_time * warm)
+        if x > 0.0:
+            self._build_in(x * _MOLAR["Li2CO3"] * 1e-3, water)
+        elif solid > 0.0:
+            for place in (NA, S, K):
+                back = float(row[place]) * min(-x / solid, 1.0)
+                n[place] += back
+                row[place] -= back
+        for place, count in ((LI, 2.0), (C, 1.0)):
+            amount = count * x
+            n[place] -= amount
+            row[place] = max(float(row[place]) + amount, 0.0)
+
+    def _build_in(self, kg: float, water: float) -> None:
+        """Build sodium, potassium and sulfate into the lattice of `kg` of new Li2CO3, in proportion to the liquor's."""
+        p, n, row = self.p, self.liquor, self.solids[_CARBONATE]
+        sodium = p.lattice_sodium * 1e-6 * kg / 0.02299 / 5.0 / water  # per mol in the liquor
+        sulfur = p.lattice_sulfur * 1e-6 * kg / 0.03206 / 2.5 / water
+        for place, rate in ((NA, sodium), (K, p.lattice_potassium * sodium), (S, sulfur)):
+            amount = float(n[place]) * min(rate, 0.1)
+            n[place] -= amount
+            row[place] += amount
+
+    def _spin(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
+        """Pump slurry through the centrifuge, wash its cake, or drop it."""
+        spin = self.centrifuge
+        spin.flow = 0.0
+        share = 0.01 * sp["transfer_pump"]
+        volume = self.volume()
+        recycle = sp["recycle"] > 0.5
+        room = self.p.tank - litres(self.tank) if recycle else math.inf
+        if share > 0.0 and volume > 0.0 and room > 0.0 and spin.wet < self.p.basket:
+            moved = min(spin.rate(share) * dt, volume)
+            part = 1.0 if volume - moved < 1.0 else moved / volume
+            liquor, solids = self.liquor * part, self.solids * part
+            self.liquor = self.liquor - liquor if part < 1.0 else np.zeros(NC)
+            self.solids = self.solids - solids if part < 1.0 else np.zeros((3, NC))
+            self.solid_mass, self.solid_volume = self.solid_mass * (1.0 - part), self.solid_volume * (1.0 - part)
+            out, bled = spin.filter(liquor, solids)
+            self.cake_temperature = self.temperature
+            self._pass_on(out + bled.sum(axis=0), recycle, self.temperature, dt, ledger)
+        if sp["wash_flow_sp"] > 0.0 or spin.wash_flow > 0.0:
+            washed = spin.wash(sp["wash_flow_sp"], dt, ledger)
+            if washed is not None:
+                self._dissolve(washed)
+                self._pass_on(washed, recycle and room > 0.0, self.p.wash_temperature, dt, ledger)
+        elif share == 0.0 and sp["discharge"] > 0.5 and spin.dry > 0.0:
+            kept = self.content()
+            product = self._is_product()
+            if product:
+                self.crystals = kept
+            liquor, solids = spin.drop()
+            ledger.leave("lithium_carbonate" if product else "glauber_salt", solids.sum(axis=0) + liquor)
+
+    def _pass_on(self, filtrate: FloatArray, recycle: bool, warm: float, dt: float, ledger: Ledger) -> None:
+        self.centrifuge.flow += litres(filtrate) / dt * 60.0
+        if recycle:
+            self._to_tank(filtrate, warm)
+        else:
+            ledger.leave("crystalliser_bleed", filtrate)
+
+    def _dissolve(self, washed: FloatArray) -> None:
+        """Wash water takes carbonate and sulfate of the cake along, short of its saturation."""
+        p, spin = self.p, self.centrifuge
+        water = float(washed[WATER])
+        for row, main, most in (
+            (_CARBONATE, C, carbonate_solubility(p.wash_temperature, p)),
+            (_SULFATE, S, sulfate_solubility(p.wash_temperature, p)),
+        ):
+            solid = float(spin.solids[row, main])
+            if solid <= 0.0:
+                continue
+            share = min(max(p.saturation * most * water - float(washed[main]), 0.0) / solid, 1.0)
+            gone = spin.solids[row] * share
+            spin.solids[row] -= gone
+            spin.dry = max(spin.dry - float(_MASS[row].dot(gone)), 0.0)
+            washed += gone
+
+    def _dry(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
+        p, spin = self.p, self.centrifuge
+        self.heating = approach(self.heating, p.dryer * 0.01 * sp["heater"], dt, 5.0)
+        if self.heating <= 0.0 and abs(self.cake_temperature - AMBIENT) < 0.01:
+            return
+        pore = float(spin.liquor[WATER])
+        capacity = p.dryer_capacity + 0.8 * spin.dry + 4.18 * pore
+        self.cake_temperature += (self.heating - p.dryer_loss * (self.cake_temperature - AMBIENT)) * dt / capacity
+        above = self.cake_temperature - p.creep
+        wet = pore - p.bound * spin.dry
+        if above > 0.0 and wet > 0.0 and spin.dry > 0.0:
+            falling = min(pore / spin.dry / p.critical, 1.0)
+            gone = min(p.transfer * above * falling * dt, wet, 0.5 * above * capacity / p.latent)
+            self.cake_temperature -= gone * p.latent / capacity
+            spin.liquor[WATER] -= gone
+            ledger.leave("off-gas", vector({WATER: gone}))
+
+    def _is_product(self) -> bool:
+        mass = (self.centrifuge.solids * _MASS).sum(axis=1)
+        return bool(mass[_CARBONATE] > mass[_SULFATE])
+
+    def moisture(self) -> float:
+        """Return water in the cake [% of the wet cake], without that of crystallisation."""
+        pore, dry = float(self.centrifuge.liquor[WATER]), self.centrifuge.dry
+        return 100.0 * pore / (pore + dry) if dry > 0.0 else 0.0
+
+    def content(self) -> Crystals | None:
+        """Return the lithium carbonate in the centrifuge, or the last that was dropped."""
+        spin = self.centrifuge
+        if spin.dry > 0.0 and self._is_product():
+            return Crystals(spin.solids.sum(axis=0) + spin.liquor, spin.dry, self.moisture())
+        return self.crystals
+
+    def measure(self) -> tuple[float, ...]:
+        """Return the true values in the order of `measures`."""
+        liquid = litres(self.liquor)
+        wet = liquid > 20.0
+        flow, spin = self.lines.flow, self.centrifuge
+        whole = liquid + self.solid_volume
+        density = (float(LIQUID_MASS.dot(self.liquor)) + self.solid_mass) / whole * 1e3 if wet else 998.0
+        return (
+            self.temperature, self.chemistry.ph if wet else 7.0, density, self.level() * 1e-3, litres(self.tank) * 1e-3,
+            self.feed, self.clear, flow["naoh_flow"], flow["acid_flow"], flow["soda_flow"], self.air, self.vapour * 60.0,
+            self.jacket.temperature, spin.flow, spin.wash_flow, spin.wet, self.cake_temperature, self.moisture(),
+        )  # fmt: skip
+
+    def held(self) -> FloatArray:
+        """Return all that the feed tank, the vessel and the centrifuge hold, shape (NC,)."""
+        spin = self.centrifuge
+        out: FloatArray = self.tank + self.liquor + self.solids.sum(axis=0) + spin.liquor + spin.solids.sum(axis=0)
+        return out
