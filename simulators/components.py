@@ -3,6 +3,10 @@
 An inventory is a vector of shape (NC,): mol of each component, but kg for water. H+ is not a component: it follows from electroneutrality,
 so NaOH is carried as Na + H2O - H+ and sulfuric acid as SO4 + 2 H+. Sulfate is S, ammonia is N, carbonate (and graphite
 in solids) is C, phosphate is P.
+
+What a component brings of H and O depends on the form that it stands in: each is a neutral block of it. So H and O are balanced as elements too.
+Two entries are no matter and move with it: HEAT, the whole enthalpy [kJ] against 25 degC and the reference of `heats.py`, and BOUND,
+the part of it that is not sensible.
 """
 
 from __future__ import annotations
@@ -13,7 +17,10 @@ from drivers.tags import FloatArray
 
 __all__ = [
     "AL",
+    "AMBIENT",
     "ATOMIC",
+    "BALANCED",
+    "BOUND",
     "CA",
     "CL",
     "CO",
@@ -22,20 +29,30 @@ __all__ = [
     "ELEMENT_OF",
     "FE2",
     "FE3",
+    "GAS",
+    "H2",
     "H2O2",
+    "HEAT",
+    "HO",
     "LI",
     "LIQUID_MASS",
+    "LIQUOR",
+    "METAL",
     "MG",
     "MN",
     "NA",
     "NAMES",
     "NC",
     "NI",
+    "O2",
+    "OXIDE",
     "REAGENTS",
+    "SALT",
     "SI",
     "STRONG",
     "VOLUME",
     "WATER",
+    "WATER_HEAT",
     "ZN",
     "C",
     "F",
@@ -43,15 +60,23 @@ __all__ = [
     "N",
     "P",
     "S",
+    "atoms",
     "by_element",
     "heat_capacity",
     "litres",
     "vector",
 ]  # fmt: skip
 
-NAMES = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe2", "Fe3", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "P", "H2O2", "water")
+AMBIENT = 22.0  # [degC]
+WATER_HEAT = 4.18  # [kJ/(kg K)]
+_MOL_WATER = 1.0 / 0.018015  # [mol/kg]
+
+NAMES = (
+    "Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe2", "Fe3", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "P", "H2O2", "water", "H2", "O2",
+    "heat", "bound",
+)  # fmt: skip
 NC = len(NAMES)
-LI, NI, CO, MN, AL, CU, FE2, FE3, CA, MG, ZN, NA, K, S, F, CL, N, SI, C, P, H2O2, WATER = range(NC)
+LI, NI, CO, MN, AL, CU, FE2, FE3, CA, MG, ZN, NA, K, S, F, CL, N, SI, C, P, H2O2, WATER, H2, O2, HEAT, BOUND = range(NC)
 
 ELEMENTS = ("Li", "Ni", "Co", "Mn", "Al", "Cu", "Fe", "Ca", "Mg", "Zn", "Na", "K", "S", "F", "Cl", "N", "Si", "C", "P")
 ATOMIC = dict(
@@ -81,12 +106,42 @@ ATOMIC = dict(
         strict=True,
     )
 )  # [g/mol] IUPAC
-# the element that each component counts for; -1: not balanced (H2O2 and water are made and destroyed)
-ELEMENT_OF = np.array([ELEMENTS.index(name.rstrip("23")) if name not in ("H2O2", "water") else -1 for name in NAMES])
-_BALANCED = np.zeros((len(ELEMENTS), NC))
-for _place, _element in enumerate(ELEMENT_OF):
-    if _element >= 0:
-        _BALANCED[_element, _place] = 1.0
+BALANCED = (*ELEMENTS, "H", "O")
+ELEMENT_OF = {place: ELEMENTS.index(name.rstrip("23")) for place, name in enumerate(NAMES[:H2O2])}  # the element that a component counts for
+
+# the forms that a component stands in: ions of a liquor, oxides of the black mass, metals, what has precipitated, gases
+LIQUOR, OXIDE, METAL, SALT, GAS = range(5)
+_WATER_OF = (1, 2, 2, 2, 3, 2, 2, 3, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, -3)  # charge z of Li to P; a block of the liquor is neutral by -z H+
+
+
+def _hydrogen_oxygen() -> FloatArray:
+    """Return mol of H and O that each component brings in each form, shape (5, 2, NC)."""
+    out = np.zeros((5, 2, NC))
+    z = np.array(_WATER_OF, dtype=float)
+    ion = np.zeros((2, H2O2))  # M - z H+: the acid of an anion, the metal against H+
+    ion[0] = -z
+    ion[0, N] = 3.0
+    ion[1, [S, SI, C, P]] = 4.0, 2.0, 3.0, 4.0
+    out[LIQUOR, :, :H2O2] = ion
+    # a precipitate has hydroxide where the liquor has H+: M(OH)z, and an anion in the place of z hydroxides
+    out[SALT, :, :H2O2] = ion + np.stack([2.0 * z, z])
+    # the black mass is made of anhydrides: LiO1/2 and MO3/2 of the layered oxides, FeO1/2 and PO7/2 of LFP with its iron counted as metal
+    out[OXIDE, 1, [LI, NA, K]] = 0.5
+    out[OXIDE, 1, [NI, CO, MN]] = 1.5
+    out[OXIDE, 1, [CA, MG, ZN]] = 1.0
+    out[OXIDE, 1, [F, CL]] = -0.5
+    out[OXIDE, 1, [S, SI, FE3, P]] = 3.0, 2.0, 0.5, 3.5
+    out[GAS, 0, N], out[GAS, 1, C] = 3.0, 2.0
+    out[:, :, WATER] = (2.0 * _MOL_WATER, _MOL_WATER)
+    out[:, :, H2O2] = 2.0
+    out[:, 0, H2] = out[:, 1, O2] = 2.0
+    return out
+
+
+HO = _hydrogen_oxygen()
+_ELEMENTS = np.zeros((len(ELEMENTS), NC))
+for _place, _element in ELEMENT_OF.items():
+    _ELEMENTS[_element, _place] = 1.0
 
 
 def vector(amounts: dict[int, float]) -> FloatArray:
@@ -99,8 +154,13 @@ def vector(amounts: dict[int, float]) -> FloatArray:
 
 def by_element(inventory: FloatArray) -> FloatArray:
     """Return mol of each element of an inventory, shape (len(ELEMENTS),)."""
-    out: FloatArray = _BALANCED @ inventory
+    out: FloatArray = _ELEMENTS @ inventory
     return out
+
+
+def atoms(inventory: FloatArray, form: int) -> FloatArray:
+    """Return mol of each of `BALANCED` in an inventory that stands in `form`, shape (len(BALANCED),)."""
+    return np.concatenate([_ELEMENTS @ inventory, HO[form] @ inventory])
 
 
 # mass [kg/mol] of each component in a liquor; S as SO4, N as NH3, C as CO3, Si as SiO2
@@ -129,6 +189,10 @@ LIQUID_MASS = (
             94.97,
             34.01,
             1e3,
+            2.016,
+            32.0,
+            0.0,
+            0.0,
         ]
     )
     * 1e-3
@@ -158,10 +222,14 @@ VOLUME = np.array(
         0.04,
         0.022,
         1.008,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
     ]
 )
 # charge of what neither precipitates nor takes up protons in the solver
-STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, -3, 0, 0], dtype=float)
+STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, -3, 0, 0, 0, 0, 0, 0], dtype=float)
 
 
 def litres(inventory: FloatArray) -> float:
@@ -174,18 +242,28 @@ def heat_capacity(inventory: FloatArray, solids: float) -> float:
     return 4.18 * float(inventory[WATER]) + 0.8 * solids + 1.0
 
 
+def _reagent(amounts: dict[int, float], bound: float = 0.0) -> FloatArray:
+    """Return one litre at `AMBIENT`, with its BOUND [kJ]."""
+    out = vector(amounts)
+    out[BOUND] = bound
+    out[HEAT] = bound + WATER_HEAT * out[WATER] * (AMBIENT - 25.0)
+    return out
+
+
+# enthalpies of the reagents [kJ/mol] [T]: H2SO4 of 96 % as by `heats.bound`, OH- by Kw, H2O2 by its decomposition
+_ACID, _HYDROXIDE, _PEROXIDE = 88.0, 55.8, 95.0
 # one litre of each reagent: mol of each component, kg of water
 REAGENTS: dict[str, FloatArray] = {
-    "water": vector({WATER: 0.992}),
-    "acid": vector({S: 18.0, WATER: 0.075}),  # H2SO4 96 %, 1.84 kg/L
-    "peroxide": vector({H2O2: 9.79, WATER: 0.777}),  # H2O2 30 %, 1.11 kg/L
+    "water": _reagent({WATER: 0.992}),
+    "acid": _reagent({S: 18.0, WATER: 0.075}, 18.0 * _ACID),  # H2SO4 96 %, 1.84 kg/L
+    "peroxide": _reagent({H2O2: 9.79, WATER: 0.777}, 9.79 * _PEROXIDE),  # H2O2 30 %, 1.11 kg/L
     # membrane-grade caustic: 0.25 mol% carbonate, 0.05 % chloride, 0.03 % potassium [A]
-    "naoh": vector({NA: 10.0, K: 0.003, CL: 0.005, C: 0.025, WATER: 1.11}),
-    "caustic": vector({NA: 0.3, K: 9e-5, CL: 1.5e-4, C: 7.5e-4, WATER: 1.0}),
-    "ammonia": vector({N: 13.0, WATER: 0.69}),
+    "naoh": _reagent({NA: 10.0, K: 0.003, CL: 0.005, C: 0.025, WATER: 1.11}, 9.95 * _HYDROXIDE),
+    "caustic": _reagent({NA: 0.3, K: 9e-5, CL: 1.5e-4, C: 7.5e-4, WATER: 1.0}, 0.298 * _HYDROXIDE),
+    "ammonia": _reagent({N: 13.0, WATER: 0.69}),
     # Na2CO3 30 % at 60 degC, 1.31 kg/L; softened: 0.1 % chloride and 0.03 % potassium by mole, a trace of Ca and Mg [A]
-    "soda": vector({NA: 7.4, C: 3.7, CL: 0.004, K: 0.001, CA: 2e-5, MG: 2e-5, WATER: 0.917}),
-    "niso4": vector({NI: 2.0, S: 2.0, WATER: 0.985}),
-    "coso4": vector({CO: 2.0, S: 2.0, WATER: 0.985}),
-    "mnso4": vector({MN: 2.0, S: 2.0, WATER: 0.985}),
+    "soda": _reagent({NA: 7.4, C: 3.7, CL: 0.004, K: 0.001, CA: 2e-5, MG: 2e-5, WATER: 0.917}),
+    "niso4": _reagent({NI: 2.0, S: 2.0, WATER: 0.985}),
+    "coso4": _reagent({CO: 2.0, S: 2.0, WATER: 0.985}),
+    "mnso4": _reagent({MN: 2.0, S: 2.0, WATER: 0.985}),
 }

@@ -12,13 +12,16 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.components import (
+    AMBIENT,
     CA,
     H2O2,
     LI,
     LIQUID_MASS,
+    LIQUOR,
     NA,
     NAMES,
     NC,
+    SALT,
     SI,
     WATER,
     C,
@@ -34,7 +37,7 @@ from simulators.components import (
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.parameters import parameter
-from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach
+from simulators.vessels import Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach, temperature
 
 __all__ = ["Crystalliser", "CrystalliserParameters", "Crystals", "Source", "carbonate_solubility", "sulfate_solubility", "vapour_pressure"]
 
@@ -54,8 +57,6 @@ _LOOK = 10.0  # [s] between two solutions of the chemistry, whose fastest step t
 
 class Source(Protocol):
     """A tank of clear liquor that can be drawn from."""
-
-    clear_temperature: float
 
     def draw(self, volume: float) -> FloatArray:
         """Take up to `volume` [L]."""
@@ -253,7 +254,7 @@ class Crystalliser:
             new = source.draw(wanted)
             if litres(new) < 0.5 * wanted:
                 self.clear = litres(new) / dt * 60.0  # the clear-liquor tank has run dry
-            self._to_tank(new, source.clear_temperature)
+            self._to_tank(new, temperature(new))
 
     def _to_tank(self, liquor: FloatArray, warm: float) -> None:
         before, added = litres(self.tank), litres(liquor)
@@ -288,7 +289,7 @@ class Crystalliser:
         self.temperature = max(self.jacket.heat(self.temperature, sp["jacket_valve"], dt, capacity), -2.0)
         self.air = approach(self.air, sp["air_flow_sp"], dt, 4.0)
         water = float(n[WATER])
-        activity = max(1.0 - p.water_activity * (float(n.sum()) - water) / water, 0.3)
+        activity = max(1.0 - p.water_activity * float(n[:WATER].sum()) / water, 0.3)
         boiling = 100.0 - p.boiling_slope * math.log(activity)
         gone = 0.0  # [kg] of vapour
         if self.temperature > boiling:
@@ -536,8 +537,7 @@ class Crystalliser:
             self.jacket.temperature, spin.flow, spin.wash_flow, spin.wet, self.cake_temperature, self.moisture(),
         )  # fmt: skip
 
-    def held(self) -> FloatArray:
-        """Return all that the feed tank, the vessel and the centrifuge hold, shape (NC,)."""
+    def holds(self) -> Content:
+        """Return all that the feed tank, the vessel and the centrifuge hold."""
         spin = self.centrifuge
-        out: FloatArray = self.tank + self.liquor + self.solids.sum(axis=0) + spin.liquor + spin.solids.sum(axis=0)
-        return out
+        return [(self.tank, LIQUOR), (self.liquor, LIQUOR), (spin.liquor, LIQUOR), *((row, SALT) for row in (*self.solids, *spin.solids))]

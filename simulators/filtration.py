@@ -10,22 +10,28 @@ import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.components import (
+    AMBIENT,
+    GAS,
+    HEAT,
     LIQUID_MASS,
+    LIQUOR,
     NC,
+    SALT,
     STRONG,
     VOLUME,
     WATER,
+    WATER_HEAT,
     N,
     S,
-    heat_capacity,
     litres,
     vector,
 )
 from simulators.equilibrium import Equilibrium, Table, molal
+from simulators.heats import Heats
 from simulators.leach import Conductances, conductivity
 from simulators.parameters import parameter
 from simulators.precipitation import SOLID_MASS, Particles, Slurry
-from simulators.vessels import AMBIENT, Ledger, Lines, approach
+from simulators.vessels import SOLID_HEAT, Content, Ledger, Lines, Shell, approach
 
 __all__ = ["FilterDryer", "FilterParameters", "Product"]
 
@@ -79,8 +85,10 @@ class FilterDryer:
     )  # fmt: skip
     sets = ("pressure_sp", "wash_flow_sp", "caustic_flow_sp", "heater", "stirrer_speed_sp", "drain", "discharge")
 
-    def __init__(self, parameters: FilterParameters | None = None, table: Table | None = None) -> None:
+    def __init__(self, parameters: FilterParameters | None = None, table: Table | None = None, heats: Heats | None = None) -> None:
         self.p = parameters or FilterParameters()
+        self.heats = heats or Heats()
+        self.shell = Shell(self.p.mass_capacity)
         self.free: FloatArray = np.zeros(NC)  # liquid above the cake
         self.pore: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros(NC)
@@ -106,21 +114,19 @@ class FilterDryer:
         self.pressure = approach(self.pressure, sp["pressure_sp"], dt, 8.0)
         self.flow = 0.0
         filtrate: FloatArray | None = None
-        held = litres(self.free) + litres(self.pore)
         if slurry is not None:
-            added = litres(slurry.liquor)
-            if held + added > 0.0:
-                self.temperature += (slurry.temperature - self.temperature) * added / (held + added)
             self.free += slurry.liquor
             self.solids += slurry.solids
             self.loose_s += slurry.loose_s
             self.particles.join(slurry.particles)
             self.solid_mass = float(SOLID_MASS.dot(self.solids))
-            held += added
         brought = self.lines.step(sp, dt, self.free, ledger, room=self.room())
-        if brought > 0.0:
-            self.temperature += (p.wash_temperature - self.temperature) * min(4.18 * brought / (self._capacity() + 1e-9), 1.0)
-        if held + brought > 0.0:
+        if brought > 0.0:  # through a heater
+            heat = WATER_HEAT * brought * (p.wash_temperature - AMBIENT)
+            self.free[HEAT] += heat
+            ledger.warm("wash water", heat)
+        if slurry is not None or litres(self.free) + litres(self.pore) > 0.0:
+            self.temperature = self._even(0.0, 0.0, ledger)
             self._settle()
             if self.stirrer > 5.0 and sp["drain"] < 0.5:
                 self._reslurry(dt)
@@ -131,8 +137,15 @@ class FilterDryer:
             self._discharge(ledger)
         return filtrate
 
-    def _capacity(self) -> float:
-        return self.p.mass_capacity + heat_capacity(self.free + self.pore, self.solid_mass)
+    def _even(self, power: float, dt: float, ledger: Ledger) -> float:
+        """Return the one temperature [degC] of vessel and content after `dt` [s] with `power` [kW] of heating, less what the room takes."""
+
+        def warm(t: float, capacity: float) -> float:
+            heat = (power - self.p.loss * (t - AMBIENT)) * dt
+            ledger.warm("dryer", heat)
+            return t + heat / capacity
+
+        return self.shell.even((self.free, self.pore), self.solids, float(self.heats.of[SALT].dot(self.solids)), self.solid_mass, warm)
 
     def _settle(self) -> None:
         """Fill the pores of the cake from the liquid above, as far as there is any."""
@@ -158,6 +171,7 @@ class FilterDryer:
         self.loose_s -= gone
         self.solids[S] -= gone
         self.free[S] += gone
+        self.free[WATER] -= 2.0 * 0.018015 * gone  # M(OH)2 again, of the water
         self.solid_mass = float(SOLID_MASS.dot(self.solids))
 
     def _drain(self, dt: float) -> FloatArray | None:
@@ -177,7 +191,9 @@ class FilterDryer:
             target = through * (inside / max(litres(through), 1e-12))
             change = (target - self.pore) * share
             # never more than came: with little liquid the pores take what there is
+            linear = change[HEAT:].copy()  # the enthalpy may have either sign
             change = np.maximum(np.minimum(change, through), -self.pore)
+            change[HEAT:] = linear
             # the pores keep their volume; water makes up the difference, if there is so much in what came
             change[WATER] -= float(VOLUME.dot(change)) / float(VOLUME[WATER])
             change[WATER] = min(max(change[WATER], -self.pore[WATER]), through[WATER])
@@ -209,32 +225,36 @@ class FilterDryer:
         self.heating = approach(self.heating, p.heater * 0.01 * sp["heater"], dt, 5.0)
         if self.heating <= 0.0 and abs(self.temperature - AMBIENT) < 0.01:
             return
-        capacity = self._capacity()
+        self.temperature = self._even(self.heating, dt, ledger)
+        capacity = self.shell.capacity + SOLID_HEAT * self.solid_mass + WATER_HEAT * float(self.free[WATER] + self.pore[WATER])
         # boiling point over the pressure in the vessel, near enough between -0.9 and 3 bar
         absolute = min(max(self.pressure + 1.013, 0.08), 4.0)
         boiling = 100.0 + p.boiling_slope * math.log(absolute / 1.013)
         wet = max(float(self.pore[WATER]) - p.bound * self.solid_mass, 0.0) + float(self.free[WATER])
-        self.temperature += (self.heating - p.loss * (self.temperature - AMBIENT)) * dt / capacity
         if wet > 0.0 and self.temperature > boiling - p.creep_span and self.solid_mass > 0.0:
             # evaporation holds the cake near boiling while it is wet; below it only creeps
             drive = self.temperature - boiling if self.temperature > boiling else p.creep * (self.temperature - boiling + p.creep_span)
             falling = min(self.moisture() / p.critical, 1.0)
             most = max(self.temperature - (boiling - p.creep_span), 0.0) * capacity / p.latent * 0.5
             gone = min(p.transfer * drive * falling * dt, wet, most)
-            self.temperature -= gone * p.latent / capacity
             above = min(gone, float(self.free[WATER]))
             self.free[WATER] -= above
             share = (gone - above) / float(self.pore[WATER]) if self.pore[WATER] > 0.0 else 0.0
             self.pore[WATER] -= gone - above
             ammonia = float(self.pore[N]) * min(share, 1.0)
             self.pore[N] -= ammonia
-            ledger.leave("off-gas", vector({N: ammonia, WATER: gone}))
+            gas = vector({N: ammonia, WATER: gone})
+            gas[HEAT] = gone * (p.latent + WATER_HEAT * (self.temperature - 25.0)) + ammonia * self.heats.of[GAS, N]
+            self.free[HEAT] -= gas[HEAT]
+            ledger.leave("off-gas", gas, GAS)
+            self.temperature = self._even(0.0, 0.0, ledger)
 
     def _discharge(self, ledger: Ledger) -> None:
         inventory = self.solids + self.pore + self.free
         moisture = 100.0 * self.moisture() / (1.0 + self.moisture())
         self.product = Product(inventory, self.solid_mass, self.particles, moisture)
-        ledger.leave("product", inventory)
+        ledger.leave("product", self.solids, SALT)
+        ledger.leave("product", self.pore + self.free)
         self.free, self.pore, self.solids = np.zeros(NC), np.zeros(NC), np.zeros(NC)
         self.solid_mass = self.loose_s = 0.0
         self.particles = Particles()
@@ -257,7 +277,6 @@ class FilterDryer:
             100.0 * water / (1.0 + water), 100.0 * above / self.p.volume, self.heating, self.stirrer,
         )  # fmt: skip
 
-    def held(self) -> FloatArray:
-        """Return all that the vessel holds, shape (NC,)."""
-        out: FloatArray = self.solids + self.pore + self.free
-        return out
+    def holds(self) -> Content:
+        """Return all that the vessel holds."""
+        return [(self.solids, SALT), (self.pore, LIQUOR), (self.free, LIQUOR), (vector({HEAT: self.shell.heat}), LIQUOR)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from simulators.crystalliser import CrystalliserParameters
 from simulators.filtration import FilterParameters
+from simulators.heats import HeatParameters
 from simulators.laboratory import LaboratoryParameters
 from simulators.leach import LeachParameters
 from simulators.parameters import draw
@@ -27,6 +28,7 @@ class PlantParameters:
     purification: PurificationParameters = field(default_factory=PurificationParameters)
     reactor: ReactorParameters = field(default_factory=ReactorParameters)
     filter: FilterParameters = field(default_factory=FilterParameters)
+    heats: HeatParameters = field(default_factory=HeatParameters)
     laboratory: LaboratoryParameters = field(default_factory=LaboratoryParameters)
     crystalliser: CrystalliserParameters = field(default_factory=CrystalliserParameters)
 

@@ -11,6 +11,8 @@ import numpy as np
 from drivers.tags import FloatArray
 from simulators.components import (
     AL,
+    AMBIENT,
+    BOUND,
     CA,
     CL,
     CO,
@@ -18,13 +20,17 @@ from simulators.components import (
     FE2,
     FE3,
     H2O2,
+    HEAT,
+    HO,
     LI,
     LIQUID_MASS,
+    LIQUOR,
     MG,
     MN,
     NA,
     NC,
     NI,
+    OXIDE,
     SI,
     STRONG,
     WATER,
@@ -35,14 +41,15 @@ from simulators.components import (
     N,
     P,
     S,
-    heat_capacity,
     litres,
+    vector,
 )
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.feed import Feed
+from simulators.heats import Heats, bound
 from simulators.parameters import parameter
-from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach
+from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, Shell, approach, boil, react
 
 __all__ = ["Conductances", "LeachParameters", "LeachTank", "conductivity"]
 
@@ -118,11 +125,6 @@ class LeachParameters:
     )
     peroxide_activation: float = parameter(57.0, "kJ/mol", "T", "process.md section 3")
     fe_peroxide: float = parameter(76.0, "L/(mol s)", "T", "process.md section 3: Fenton's step, 25 degC")
-    heat_oxide: float = parameter(170.0, "kJ/mol", "A", "process.md section 3", range=(130.0, 210.0))
-    heat_al: float = parameter(531.0, "kJ/mol", "T", "process.md section 3")
-    heat_fe: float = parameter(90.0, "kJ/mol", "T", "formation of Fe2+ (aq)")
-    heat_peroxide: float = parameter(95.0, "kJ/mol", "T", "process.md section 3: decomposition")
-    heat_acid: float = parameter(72.0, "kJ/mol", "T", "process.md section 3: of dilution")
     orp_iron: float = parameter(480.0, "mV", "T", "process.md section 3: Fe(III)/Fe(II) in sulfate against Ag/AgCl")
     orp_oxide: float = parameter(325.0, "mV", "A", "process.md section 3: while oxide outlasts the peroxide", range=(250.0, 400.0))
     orp_oxide_left: float = parameter(0.02, "1", "A", "share of oxide below which that fades")
@@ -171,10 +173,12 @@ class LeachTank:
         "press_discharge",
     )  # fmt: skip
 
-    def __init__(self, feed: Feed, parameters: LeachParameters | None = None, table: Table | None = None) -> None:
+    def __init__(self, feed: Feed, parameters: LeachParameters | None = None, table: Table | None = None, heats: Heats | None = None) -> None:
         self.p = parameters or LeachParameters()
+        self.heats = heats or Heats()
         self.feed = feed
-        per_kg = feed.per_kg()
+        per_kg = feed.per_kg()  # with its enthalpy
+        per_kg[HEAT] = float(self.heats.of[OXIDE].dot(per_kg)) + SOLID_HEAT * (AMBIENT - 25.0)
         self.per_kg = per_kg
         self.metal_share = per_kg[[NI, CO, MN]] / max(float(per_kg[[NI, CO, MN]].sum()), 1e-12)
         self.liquor: FloatArray = np.zeros(NC)
@@ -186,6 +190,7 @@ class LeachTank:
         self.lfp = 0.0  # LiFePO4 that is still whole [mol]; its Li, Fe and P are among the solids
         self.solid_mass = 0.0
         self.temperature = AMBIENT
+        self.shell = Shell()
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.jacket)
         self.lines = Lines({"acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
@@ -205,25 +210,34 @@ class LeachTank:
         self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
         if black_mass > 0.0:
             self._charge(black_mass)
-        before = litres(self.liquor)
-        acid_before = ledger.dosed.get("acid", 0.0)
-        brought = self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())
+        self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())
         self.hydrogen = self.vented = 0.0
-        heat = (ledger.dosed.get("acid", 0.0) - acid_before) * 18.0 * p.heat_acid
-        volume = litres(self.liquor)
+        n = self.liquor
+        volume = litres(n)
         if volume > 1.0:
-            if brought > 0.0:
-                share = min(brought / volume, 1.0)
-                self.temperature += (AMBIENT - self.temperature) * (share if before > 1.0 else 1.0)
             # no hydroxide forms here: what an acid leach lacks in acid it shows as a pH that is too high
-            self.chemistry.solve(self.temperature, molal(self.liquor), ahead=_STAYS, back=_STAYS)
-            if self.solid_mass > 1e-6:
-                heat += self._dissolve(volume, dt)
-            heat += self._oxidise(volume, dt)
-        capacity = heat_capacity(self.liquor, self.solid_mass)
-        # boiling takes away what would go above 102 degC; an empty tank follows the jacket slowly
-        self.temperature = min(self.jacket.heat(self.temperature + heat / max(capacity, 200.0), sp["jacket_valve"], dt, max(capacity, 200.0)), 102.0)
+            self.chemistry.solve(self.temperature, molal(n), ahead=_STAYS, back=_STAYS)
+            before = HO[LIQUOR] @ n + HO[OXIDE] @ self.solids
+            hydrogen = self._dissolve(volume, dt) if self.solid_mass > 1e-6 else 0.0
+            self._oxidise(volume, dt)
+            oxygen = react(n, before, HO[LIQUOR] @ n + HO[OXIDE] @ self.solids, hydrogen, ledger, self.heats.p.hydrogen)
+            self.hydrogen, self.vented = hydrogen / dt, (hydrogen + oxygen) / dt
+            n[BOUND] = bound(n, self.chemistry.heat, self.heats)
+        inside = float(self.heats.of[OXIDE].dot(self.solids))
+        warm = self.jacket.warming(sp["jacket_valve"], dt, ledger)
+        self.temperature = self.shell.even((n,), self.solids, inside, self.solid_mass, warm)
+        if self.temperature > 100.0:
+            boil(n, self.temperature, self.heats.p.boiling, ledger)
         return self._transfer(sp, dt, ledger)
+
+    def heat_to(self, t: float) -> None:
+        """Bring the tank and what is in it to `t` [degC], from outside."""
+        n = self.liquor
+        if litres(n) > 1.0:
+            self.chemistry.solve(t, molal(n), ahead=_STAYS, back=_STAYS)
+            n[BOUND] = bound(n, self.chemistry.heat, self.heats)
+        inside = float(self.heats.of[OXIDE].dot(self.solids))
+        self.temperature = self.shell.even((n,), self.solids, inside, self.solid_mass, lambda *_: t)
 
     def _charge(self, kg: float) -> None:
         new = self.per_kg * kg
@@ -241,7 +255,7 @@ class LeachTank:
         self.solid_mass = float(_SOLID_MASS.dot(self.solids))
 
     def _dissolve(self, volume: float, dt: float) -> float:
-        """Dissolve solids for `dt` [s]; return the heat [kJ]."""
+        """Dissolve solids for `dt` [s]; return the hydrogen that they made [mol]."""
         p = self.p
         t = self.temperature + 273.15
         proton = 10.0 ** -min(self.chemistry.ph, 14.0)
@@ -313,7 +327,6 @@ class LeachTank:
         self._move(AL, al)
         self._move(FE2, fe)
         self._move(CU, cu)
-        n[WATER] += 0.036 * total
         ease = 1.0 - math.exp(-p.trace * acid * dt)
         f = self.soluble_f * ease
         self.soluble_f -= f
@@ -324,10 +337,8 @@ class LeachTank:
         for trace in _TRACE:
             if solids[trace] > 0.0:
                 self._move(trace, float(solids[trace]) * ease)
-        self.hydrogen = (1.5 * (al - al_oxide) + fe) / dt
-        self.vented = self.hydrogen + 0.25 * total / dt
         self.solid_mass = float(_SOLID_MASS.dot(solids))
-        return total * p.heat_oxide + al * p.heat_al + p.heat_fe * fe
+        return 1.5 * (al - al_oxide) + fe
 
     def _dissolve_lfp(self, oxidised: float, proton: float, acid: float, free: float, dt: float) -> None:
         """LiFePO4 + H+ + 1/2 H2O2 = Li+ + FePO4 + H2O, all but a little of FePO4 staying; without peroxide it dissolves whole, and slower."""
@@ -338,7 +349,6 @@ class LeachTank:
         whole = min(gone * (1.0 - oxidised) * p.lfp_whole, 0.3 * free)
         self.lfp = max(self.lfp - turned - whole, 0.0)
         n[H2O2] -= 0.5 * turned
-        n[WATER] += 0.018015 * turned
         turned = min(turned, float(solids[FE2]))
         solids[FE2] -= turned
         solids[FE3] += turned
@@ -353,12 +363,11 @@ class LeachTank:
         self.solids[place] -= amount
         self.liquor[place] += amount
 
-    def _oxidise(self, volume: float, dt: float) -> float:
-        """Oxidise Fe(II), lose peroxide; set the ORP; return the heat [kJ]."""
+    def _oxidise(self, volume: float, dt: float) -> None:
+        """Oxidise Fe(II), lose peroxide; set the ORP."""
         p = self.p
         n = self.liquor
         peroxide, fe2 = float(n[H2O2]), float(n[FE2])
-        heat = 0.0
         if peroxide > 1e-9:
             turned = min(fe2 * (1.0 - math.exp(-p.fe_peroxide * peroxide / volume * dt)), 1.9 * peroxide)
             n[FE2] -= turned
@@ -370,8 +379,6 @@ class LeachTank:
             )
             lost = peroxide * (1.0 - math.exp(-k * dt))
             n[H2O2] = peroxide - lost
-            self.vented += 0.5 * lost / dt
-            heat = lost * p.heat_peroxide
         fe2, fe3 = float(n[FE2]), float(n[FE3])
         kelvin = self.temperature + 273.15
         nernst = p.orp_iron + 0.0862 * kelvin * math.log((fe3 + 1e-6 * volume) / (fe2 + 1e-6 * volume))
@@ -384,7 +391,6 @@ class LeachTank:
         )
         mixed = p.orp_peroxide * float(n[H2O2]) / (float(n[H2O2]) + p.orp_half * volume)
         self.orp = approach(self.orp, nernst + oxide + mixed, dt, p.orp_lag)
-        return heat
 
     def _transfer(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> tuple[FloatArray | None, FloatArray | None]:
         press = self.press
@@ -420,7 +426,8 @@ class LeachTank:
                 press.pressure = max(press.pressure, 1.0 + press.wash_flow * 0.02)
         elif sp["press_discharge"] > 0.5 and share == 0.0 and press.dry > 0.0:
             liquor, solid_rows = press.drop()
-            ledger.leave("leach_cake", solid_rows[0] + liquor)
+            ledger.leave("leach_cake", solid_rows[0], OXIDE)
+            ledger.leave("leach_cake", liquor)
         return out, passed
 
     def measure(self) -> tuple[float, ...]:
@@ -440,7 +447,7 @@ class LeachTank:
             self.press.pressure, self.press.flow, self.press.wet,
         )  # fmt: skip
 
-    def held(self) -> FloatArray:
-        """Return all that the tank and its press hold, shape (NC,)."""
-        out: FloatArray = self.liquor + self.solids + self.press.liquor + self.press.solids[0]
-        return out
+    def holds(self) -> Content:
+        """Return all that the tank and its press hold."""
+        wall = vector({HEAT: self.shell.heat})
+        return [(self.liquor, LIQUOR), (self.solids, OXIDE), (self.press.liquor, LIQUOR), (self.press.solids[0], OXIDE), (wall, LIQUOR)]

@@ -11,13 +11,14 @@ import numpy as np
 from drivers.device import Profile
 from drivers.tags import FloatArray
 from simulators.actuators import Actuators, Output, actuator
-from simulators.components import ELEMENTS, WATER, by_element
+from simulators.components import CO, HEAT, LIQUOR, MN, NI, OXIDE, WATER, vector
 from simulators.constants import draw_shifts
 from simulators.crystalliser import Crystalliser
 from simulators.equilibrium import Table
 from simulators.faults import Fault, Faults, motor_of
 from simulators.feed import Feed
 from simulators.filtration import FilterDryer
+from simulators.heats import Heats
 from simulators.instance import PlantParameters, instance_parameters
 from simulators.instruments import Instrument, StatusArray, Transmitters, instrument
 from simulators.laboratory import Laboratory, Sample, liquid_sample, purity, solid_sample
@@ -26,7 +27,7 @@ from simulators.precipitation import Reactor
 from simulators.protection import INTERLOCKS, Protection
 from simulators.purification import PurificationTank
 from simulators.shredder import Hopper, Shredder
-from simulators.vessels import Ledger
+from simulators.vessels import Content, Ledger, held
 
 __all__ = ["Plant"]
 
@@ -73,15 +74,17 @@ class Plant:
         self.ledger = Ledger()
         parameters = PlantParameters() if instance is None else instance_parameters(instance)
         table = Table() if instance is None else Table(draw_shifts(instance))
+        heats = Heats(parameters.heats)
         self.shredder = Shredder(0.0, parameters.shredder)
-        self.load(_CHARGE / self.shredder.p.fines if scrap is None else scrap)
         self.hopper = Hopper()
-        self.leach = LeachTank(feed, parameters.leach, table)
-        self.purification = PurificationTank(parameters.purification, table)
-        self.reactor = Reactor(self.leach.metal_share, parameters.reactor, table)
-        self.filter = FilterDryer(parameters.filter, table)
+        self.leach = LeachTank(feed, parameters.leach, table, heats)
+        self.load(_CHARGE / self.shredder.p.fines if scrap is None else scrap)
+        self.purification = PurificationTank(parameters.purification, table, heats)
+        self.reactor = Reactor(self.leach.metal_share, parameters.reactor, table, heats)
+        self.filter = FilterDryer(parameters.filter, table, heats)
         self.crystalliser = Crystalliser(parameters.crystalliser, table)
         self.laboratory = Laboratory(parameters.laboratory)
+        self._wall = float(held(self._wet())[HEAT])  # [kJ] of the empty vessels at the start
         self._units: dict[str, _Unit] = {
             "shredder": self.shredder, "weigh_hopper": self.hopper, "leach_tank": self.leach, "purification_tank": self.purification,
             "precipitation_reactor": self.reactor, "filter_dryer": self.filter, "crystalliser": self.crystalliser,
@@ -158,7 +161,7 @@ class Plant:
         if not (math.isfinite(scrap) and scrap >= 0.0):
             raise ValueError(f"scrap: expected at least 0 kg, got {scrap:g} kg")
         self.shredder.scrap += scrap
-        self.ledger.enter("black mass", self.feed.per_kg() * (scrap * self.shredder.p.fines))
+        self.ledger.enter("black mass", self.leach.per_kg * (scrap * self.shredder.p.fines), OXIDE)
 
     def advance(self, dt: float) -> None:
         """Advance plant time by `dt` [s]; physics only when a whole step is due."""
@@ -176,7 +179,7 @@ class Plant:
         fines = self.shredder.step(sp["shredder"], dt, self._rng)
         charge = self.hopper.step(sp["weigh_hopper"], dt, fines)
         liquor, passed = self.leach.step(sp["leach_tank"], dt, charge, ledger)
-        self.purification.step(sp["purification_tank"], dt, liquor, passed, self.leach.temperature, ledger)
+        self.purification.step(sp["purification_tank"], dt, liquor, passed, ledger)
         slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room(), ledger)
         filtrate = self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
         self.crystalliser.step(sp["crystalliser"], dt, filtrate, self.filter.temperature, self.purification, ledger)
@@ -321,8 +324,7 @@ class Plant:
         for outlet, inventory in ledger.out.items():
             if outlet != "product":
                 out[f"lost.{outlet}"] = _metal(inventory)
-        inside = self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held() + self.crystalliser.held()
-        out["held"] = _metal(inside)
+        out["held"] = _metal(held(self._wet()))
         out["recovery"] = 100.0 * (product - out["added"]) / charged if charged > 0.0 and product > 0.0 else math.nan
         content = self.filter.content()
         if content is not None:
@@ -336,20 +338,20 @@ class Plant:
         out["leached"] = 100.0 * (1.0 - sum(self.leach.left) / sum(self.leach.fed)) if sum(self.leach.fed) > 0.0 else math.nan
         return out
 
+    def _wet(self) -> Content:
+        """Return all that the units behind the hopper hold."""
+        return [part for unit in (self.leach, self.purification, self.reactor, self.filter, self.crystalliser) for part in unit.holds()]
+
     def balance(self) -> dict[str, float]:
-        """Return the relative closure error of each element: (in - out - held) / in."""
+        """Return the relative closure error, (in - out - held) / in, of each element and of the energy.
+
+        The energy is counted from the black mass on: what the shredder takes and gives stays in its own chamber's balance.
+        """
         black_mass = (self.shredder.scrap + self.shredder.held) * self.shredder.p.fines + self.hopper.weight
-        held = self.feed.per_kg() * black_mass
-        held = held + self.leach.held() + self.purification.held() + self.reactor.held() + self.filter.held() + self.crystalliser.held()
-        total_in, total_out, inside = by_element(self.ledger.total_in()), by_element(self.ledger.total_out()), by_element(held)
-        return {
-            element: float((came - went - stays) / max(came, 1e-3))
-            for element, came, went, stays in zip(ELEMENTS, total_in, total_out, inside, strict=True)
-        }
+        return self.ledger.error([(self.leach.per_kg * black_mass, OXIDE), *self._wet(), (vector({HEAT: -self._wall}), LIQUOR)])
 
 
 def _metal(inventory: FloatArray | None) -> float:
     if inventory is None:
         return 0.0
-    amounts = by_element(inventory)
-    return float(sum(amounts[ELEMENTS.index(metal)] for metal in _METALS))
+    return float(inventory[[NI, CO, MN]].sum())

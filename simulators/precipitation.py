@@ -11,20 +11,27 @@ import numpy as np
 from drivers.tags import FloatArray
 from simulators.components import (
     AL,
+    AMBIENT,
+    BOUND,
     CA,
     CO,
     CU,
     FE2,
     FE3,
+    GAS,
     H2O2,
+    HEAT,
+    HO,
     LI,
     LIQUID_MASS,
+    LIQUOR,
     MG,
     MN,
     NA,
     NAMES,
     NC,
     NI,
+    SALT,
     SI,
     WATER,
     ZN,
@@ -32,15 +39,15 @@ from simulators.components import (
     F,
     N,
     S,
-    heat_capacity,
     litres,
     vector,
 )
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
+from simulators.heats import Heats, bound
 from simulators.parameters import parameter
 from simulators.purification import PurificationTank
-from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, approach
+from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Shell, approach, boil, react
 
 __all__ = ["SOLID_MASS", "Particles", "Reactor", "ReactorParameters", "Slurry"]
 
@@ -105,7 +112,6 @@ class ReactorParameters:
     peroxide_life: float = parameter(300.0, "s", "A", "alkaline: peroxide falls apart")
     room: float = parameter(2.0, "ppm", "A", "NH3 in the room's air at `room_ammonia`")
     room_ammonia: float = parameter(0.35, "mol/kg", "T", "free NH3 at 0.42 M and 50 degC")
-    heat_naoh: float = parameter(45.0, "kJ/mol", "A", "dilution and reaction")
     power: float = parameter(10.0, "kW", "size", "stirrer at `rpm` and 6 m3")
     pump: float = parameter(12000.0, "L/h", "size", "at 100 %")
     jacket: JacketParameters = field(default_factory=lambda: JacketParameters(ua=3.2))
@@ -196,7 +202,6 @@ class Slurry:
     solids: FloatArray
     loose_s: float  # lattice S that caustic can reach [mol]
     particles: Particles
-    temperature: float
 
 
 class Reactor:
@@ -211,7 +216,10 @@ class Reactor:
         "transfer_pump", "seed_rate_sp",
     )  # fmt: skip
 
-    def __init__(self, ratio: FloatArray, parameters: ReactorParameters | None = None, table: Table | None = None) -> None:
+    def __init__(
+        self, ratio: FloatArray, parameters: ReactorParameters | None = None, table: Table | None = None, heats: Heats | None = None
+    ) -> None:
+        self.heats = heats or Heats()
         self.p = p = parameters or ReactorParameters()
         self._takes = (
             (AL, p.take_al), (FE2, p.take_fe), (FE3, p.take_fe), (CU, p.take_cu), (ZN, p.take_zn), (MG, p.take_mg), (CA, p.take_ca),
@@ -223,6 +231,7 @@ class Reactor:
         self.loose_s = 0.0
         self.particles = Particles()
         self.temperature = AMBIENT
+        self.shell = Shell()
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.jacket)
         self.lines = Lines({"naoh_flow": "naoh", "ammonia_flow": "ammonia", "water_flow": "water"}, per_second=1.0 / 3600.0)
@@ -241,15 +250,11 @@ class Reactor:
         self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
         self.nitrogen = approach(self.nitrogen, sp["nitrogen_flow_sp"], dt, 4.0)
         self.seeding = approach(self.seeding, sp["seed_rate_sp"], dt, 3.0)
-        before = self.volume()
-        free = p.volume - before
-        naoh = ledger.dosed.get("naoh", 0.0)
-        brought = self.lines.step(sp, dt, self.liquor, ledger, room=free)
-        naoh = ledger.dosed.get("naoh", 0.0) - naoh
+        free = p.volume - self.volume()
+        self.lines.step(sp, dt, self.liquor, ledger, room=free)
         target = sp["feed_flow_sp"] if free > 0.0 else 0.0
         self.feed = approach(self.feed, target, dt, 3.0)
-        fed = strength = 0.0
-        warm = AMBIENT
+        strength = 0.0
         if self.feed > 0.0:
             new = source.draw(self.feed * dt / 3600.0)
             fed = litres(new)
@@ -257,19 +262,22 @@ class Reactor:
                 self.feed = fed / dt * 3600.0  # the clear-liquor tank has run dry
             strength = float(new[NI] + new[CO] + new[MN]) / fed if fed > 0.0 else 0.0
             self.liquor += new
-            warm = source.clear_temperature
         if self.seeding > 0.0:
             self._seed(self.seeding * dt / 3600.0, ledger)
-        if brought + fed > 0.0 and before + brought + fed > 0.0:
-            mixed = (brought * AMBIENT + fed * warm) / (brought + fed)
-            self.temperature += (mixed - self.temperature) * ((brought + fed) / (before + brought + fed) if before > 1.0 else 1.0)
-        volume = litres(self.liquor)
+        n = self.liquor
+        volume = litres(n)
+        before = HO[LIQUOR] @ n + HO[SALT] @ self.solids
         if volume > 1.0:
             self._precipitate(volume, strength, dt)
+        n[H2O2] *= math.exp(-dt / p.peroxide_life)
+        react(n, before, HO[LIQUOR] @ n + HO[SALT] @ self.solids, 0.0, ledger, 0.0)
+        if volume > 1.0:
+            n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         self._gas(volume, dt, ledger)
-        capacity = max(heat_capacity(self.liquor, self.solid_mass), 200.0)
-        heated = self.temperature + (naoh * 10.0 * p.heat_naoh + self._power() * dt) / capacity
-        self.temperature = min(self.jacket.heat(heated, sp["jacket_valve"], dt, capacity), 102.0)
+        warm = self.jacket.warming(sp["jacket_valve"], dt, ledger, self._power())
+        self.temperature = self.shell.even((n,), self.solids, float(self.heats.of[SALT].dot(self.solids)), self.solid_mass, warm)
+        if self.temperature > 100.0:
+            boil(n, self.temperature, self.heats.p.boiling, ledger)
         return self._pump(0.01 * sp["transfer_pump"], dt, room)
 
     def _power(self) -> float:
@@ -279,7 +287,8 @@ class Reactor:
         metal = float(self.ratio @ SOLID_MASS[_METALS])
         new = np.zeros(NC)
         new[_METALS] = self.ratio * (kg / metal)
-        ledger.enter("seed", new)
+        new[HEAT] = float(self.heats.of[SALT].dot(new)) + SOLID_HEAT * kg * (AMBIENT - 25.0)
+        ledger.enter("seed", new, SALT)
         self.solids += new
         self.particles.seed(kg, self.p.seed_size, self.p.seed_spread, self.p.density)
 
@@ -294,15 +303,13 @@ class Reactor:
         x, y = n.tolist(), solid.tolist()
         slow = 1.0 - math.exp(-dt / p.impurity)
         self.chemistry.solve(self.temperature, molal(n), [y[place] * inverse for place in _PLACES], ahead=_SHARES, back=_SHARES)
-        kg = taken = 0.0
-        for place, charge, left in zip(_PLACES, _CHARGE, self.chemistry.left, strict=True):
+        kg = 0.0
+        for place, left in zip(_PLACES, self.chemistry.left, strict=True):
             change = max(min(x[place] - left * water, x[place]), -y[place])
             n[place] -= change
             solid[place] += change
-            taken += 0.018015 * charge * change
             if place in _METALS:
                 kg += change * float(SOLID_MASS[place])
-        n[WATER] -= taken
         if kg > 0.0:
             self._lattice(kg, dt)
             for place, share in self._takes:
@@ -367,9 +374,9 @@ class Reactor:
             henry = p.henry * math.exp(-p.henry_turn * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))
             share = min(self.chemistry.ammonia / henry, 0.5)
             lost = min(self.nitrogen / 3600.0 / 0.022414 * share / (1.0 - share) * dt, 0.1 * float(self.liquor[N]))
-            self.liquor[N] -= lost
-            ledger.leave("off-gas", vector({N: lost}))
-        self.liquor[H2O2] *= math.exp(-dt / p.peroxide_life)
+            gas = vector({N: lost, HEAT: self.heats.of[GAS, N] * lost})
+            self.liquor -= gas
+            ledger.leave("off-gas", gas, GAS)
 
     def _pump(self, share: float, dt: float, room: float) -> Slurry | None:
         self.moved = 0.0
@@ -379,7 +386,7 @@ class Reactor:
         moved = min(share * self.p.pump * dt / 3600.0, volume, room)
         part = 1.0 if volume - moved < 1.0 else moved / volume
         self.moved = moved / dt * 3600.0
-        out = Slurry(self.liquor * part, self.solids * part, self.loose_s * part, self.particles.take(part), self.temperature)
+        out = Slurry(self.liquor * part, self.solids * part, self.loose_s * part, self.particles.take(part))
         if part == 1.0:
             self.liquor, self.solids, self.loose_s, self.solid_mass, self.particles = np.zeros(NC), np.zeros(NC), 0.0, 0.0, Particles()
             self._rate = 0.0
@@ -404,7 +411,6 @@ class Reactor:
             self.jacket.temperature, self.p.room * (self.chemistry.ammonia if wet else 0.0) / self.p.room_ammonia, self.moved,
         )  # fmt: skip
 
-    def held(self) -> FloatArray:
-        """Return all that the reactor holds, shape (NC,)."""
-        out: FloatArray = self.liquor + self.solids
-        return out
+    def holds(self) -> Content:
+        """Return all that the reactor holds."""
+        return [(self.liquor, LIQUOR), (self.solids, SALT), (vector({HEAT: self.shell.heat}), LIQUOR)]

@@ -11,37 +11,48 @@ import numpy as np
 from drivers.tags import FloatArray
 from simulators.components import (
     AL,
+    AMBIENT,
+    BOUND,
     CO,
     CU,
     FE2,
     FE3,
+    GAS,
     H2O2,
+    HEAT,
+    HO,
     LI,
     LIQUID_MASS,
+    LIQUOR,
+    METAL,
     NA,
     NAMES,
     NC,
     NI,
+    OXIDE,
+    SALT,
     SI,
     WATER,
     C,
     F,
-    heat_capacity,
     litres,
     vector,
 )
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
+from simulators.heats import Heats, bound
 from simulators.parameters import parameter
-from simulators.vessels import AMBIENT, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach
+from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, Shell, approach, boil, react
 
 __all__ = ["CakePressParameters", "PurificationParameters", "PurificationTank"]
 
-_HYDROXIDE, _METAL, _LOOSE, _FAST = range(4)  # rows of the solids: hydroxides and fluorides, metals and graphite, sorbed (comes off), sorbed (stays)
+# rows of the solids: hydroxides and fluorides, metals, sorbed (comes off), sorbed (stays), what passed the cloth of the leach press
+_HYDROXIDE, _METAL, _LOOSE, _FAST, _RESIDUE = range(5)
+_ROWS = (SALT, METAL, SALT, SALT, OXIDE)  # their forms
 _METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
 _CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _SORBS = [NI, CO, LI]
-_MASS = np.tile(LIQUID_MASS, (4, 1))
+_MASS = np.tile(LIQUID_MASS, (5, 1))
 _MASS[_HYDROXIDE, _METALS] += 0.017007 * np.array(_CHARGE)
 _MASS[:, C] = 0.01201
 _MASS[:, [H2O2, WATER]] = 0.0
@@ -86,8 +97,6 @@ class PurificationParameters:
     fe_peroxide: float = parameter(76.0, "L/(mol s)", "T", "process.md section 3: Fenton's step, 25 degC")
     peroxide_loss: float = parameter(2e-4, "1/s", "A", "at 60 degC")
     peroxide_activation: float = parameter(57.0, "kJ/mol", "T", "process.md section 3")
-    heat_naoh: float = parameter(56.0, "kJ/mol", "T", "of neutralisation")
-    heat_acid: float = parameter(72.0, "kJ/mol", "T", "process.md section 3: of dilution")
     orp_iron: float = parameter(480.0, "mV", "T", "process.md section 3: Fe(III)/Fe(II) in sulfate against Ag/AgCl")
     orp_peroxide: float = parameter(120.0, "mV", "A", "mixed potential with much peroxide")
     orp_half: float = parameter(0.005, "mol/L", "A", "peroxide at half of it")
@@ -112,13 +121,14 @@ class PurificationTank:
         "transfer_pump", "press_wash_flow_sp", "niso4_flow_sp", "coso4_flow_sp", "mnso4_flow_sp", "repulp", "press_discharge",
     )  # fmt: skip
 
-    def __init__(self, parameters: PurificationParameters | None = None, table: Table | None = None) -> None:
+    def __init__(self, parameters: PurificationParameters | None = None, table: Table | None = None, heats: Heats | None = None) -> None:
         self.p = parameters or PurificationParameters()
+        self.heats = heats or Heats()
         self.liquor: FloatArray = np.zeros(NC)
-        self.solids: FloatArray = np.zeros((4, NC))
+        self.solids: FloatArray = np.zeros((5, NC))
         self.clear: FloatArray = np.zeros(NC)
-        self.clear_temperature = AMBIENT
         self.temperature = AMBIENT
+        self.shell = Shell()
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.jacket)
         self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
@@ -133,47 +143,58 @@ class PurificationTank:
         """Return the slurry's volume [L]."""
         return litres(self.liquor) + self.solid_mass / self.p.density
 
-    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, warm: float, ledger: Ledger) -> None:
-        """Advance by `dt` [s]; `filtrate` at `warm` [degC] and the solids `passed` come from the leach press."""
+    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, ledger: Ledger) -> None:
+        """Advance by `dt` [s]; `filtrate` and the solids `passed` come from the leach press."""
         p = self.p
         self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
-        before = litres(self.liquor)
-        heat = 0.0
         if filtrate is not None:
             self.liquor += filtrate
-            added = litres(filtrate)
-            self.temperature += (warm - self.temperature) * (added / (before + added) if before > 1.0 else 1.0)
-            before += added
         if passed is not None:
-            self.solids[_METAL] += passed
-        naoh, acid = ledger.dosed.get("naoh", 0.0), ledger.dosed.get("acid", 0.0)
-        brought = self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())
+            self.solids[_RESIDUE] += passed
+        n = self.liquor
+        self.lines.step(sp, dt, n, ledger, room=p.volume - self.volume())
         self.powder = approach(self.powder, sp["powder_rate_sp"], dt, 3.0)
         if self.powder > 0.0:
-            new = vector({NI: self.powder * dt / 3600.0 / 0.0586934})
-            ledger.enter("nickel powder", new)
+            kg = self.powder * dt / 3600.0
+            new = vector({NI: kg / 0.0586934})
+            new[HEAT] = self.heats.of[METAL, NI] * new[NI] + SOLID_HEAT * kg * (AMBIENT - 25.0)
+            ledger.enter("nickel powder", new, METAL)
             self.solids[_METAL] += new
-        if brought > 0.0:
-            heat += (ledger.dosed.get("naoh", 0.0) - naoh) * 10.0 * p.heat_naoh + (ledger.dosed.get("acid", 0.0) - acid) * 18.0 * p.heat_acid
-            self.temperature += (AMBIENT - self.temperature) * (brought / (before + brought) if before > 1.0 else 1.0)
         self.hydrogen = 0.0
-        volume = litres(self.liquor)
+        volume = litres(n)
         if volume > 1.0:
-            self._cement(volume, dt, ledger)
+            before = self._atoms()
+            self._cement(volume, dt)
             self._precipitate(volume, dt)
             self._sorb(volume, dt)
             # carbonate of the caustic leaves as CO2 from a sour liquor
-            if self.chemistry.ph < 6.5 and self.liquor[C] > 0.0:
-                ledger.leave("off-gas", vector({C: float(self.liquor[C])}))
-                self.liquor[C] = 0.0
+            if self.chemistry.ph < 6.5 and n[C] > 0.0:
+                gas = vector({C: float(n[C]), HEAT: self.heats.of[GAS, C] * float(n[C])})
+                n -= gas
+                before -= HO[GAS] @ gas
+                ledger.leave("off-gas", gas, GAS)
+            react(n, before, self._atoms(), self.hydrogen * dt, ledger, self.heats.p.hydrogen)
+            n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         if volume > 1.0 or self.solid_mass > 0.0:
             self.solid_mass = float((self.solids * _MASS).sum())
-        capacity = max(heat_capacity(self.liquor, self.solid_mass), 200.0)
-        self.temperature = min(self.jacket.heat(self.temperature + heat / capacity, sp["jacket_valve"], dt, capacity), 102.0)
+        inside = sum(float(self.heats.of[form].dot(row)) for form, row in zip(_ROWS, self.solids, strict=True)) if self.solid_mass > 0.0 else 0.0
+        warmth = self.solids.sum(axis=0)
+        self.temperature = self.shell.even((n,), warmth, inside, self.solid_mass, self.jacket.warming(sp["jacket_valve"], dt, ledger))
+        self.solids[:, HEAT] = 0.0
+        self.solids[_HYDROXIDE, HEAT] = warmth[HEAT]
+        if self.temperature > 100.0:
+            boil(n, self.temperature, self.heats.p.boiling, ledger)
         self._press(sp, dt, ledger)
         self.salts.step(sp, dt, self.clear, ledger, room=p.clear_volume - litres(self.clear))
 
-    def _cement(self, volume: float, dt: float, ledger: Ledger) -> None:
+    def _atoms(self) -> FloatArray:
+        """Return mol of H and O in the tank, shape (2,)."""
+        out: FloatArray = HO[LIQUOR] @ self.liquor
+        for form, row in zip(_ROWS, self.solids, strict=True):
+            out += HO[form] @ row
+        return out
+
+    def _cement(self, volume: float, dt: float) -> None:
         """Cu2+ + Ni = Cu + Ni2+; Fe(III) and acid take powder too; peroxide oxidises Fe(II)."""
         p = self.p
         n, metal = self.liquor, self.solids[_METAL]
@@ -232,7 +253,7 @@ class PurificationTank:
             back=[two if charge == 2 else back for charge in _CHARGE],
             surface=p.surface * (y[AL] + y[FE3]) * inverse,
         )
-        taken = trivalent = 0.0
+        trivalent = 0.0
         for place, charge, left in zip(_METALS, _CHARGE, self.chemistry.left, strict=True):
             moved = x[place] - left * water
             if moved == 0.0:
@@ -240,10 +261,8 @@ class PurificationTank:
             moved = max(min(moved, x[place]), -y[place])
             n[place] -= moved
             row[place] += moved
-            taken += 0.018015 * charge * moved
             if charge == 3:
                 trivalent += moved
-        n[WATER] -= taken
         cryolite = self.chemistry.saturation("cryolite") if x[F] > 0.0 and x[AL] > 0.0 and x[NA] > 0.0 else -9.0
         if cryolite > 0.0 and x[F] > 0.0:
             share = 1.0 - math.exp(-dt / p.fluoride)
@@ -300,16 +319,16 @@ class PurificationTank:
             part = 1.0 if volume - moved < 1.0 else moved / volume
             liquor, solids = self.liquor * part, self.solids * part
             self.liquor = self.liquor - liquor if part < 1.0 else np.zeros(NC)
-            self.solids = self.solids - solids if part < 1.0 else np.zeros((4, NC))
+            self.solids = self.solids - solids if part < 1.0 else np.zeros((5, NC))
             self.solid_mass *= 1.0 - part
             out, bled = press.filter(liquor, solids)
-            out += bled.sum(axis=0)
-            self._clear(out)
+            self._pass(out, bled, ledger)
+            self.clear += out
             press.flow = litres(out) / dt * 60.0
         if (sp["press_wash_flow_sp"] > 0.0 or press.wash_flow > 0.0) and room > 0.0:
             washed = press.wash(sp["press_wash_flow_sp"], dt, ledger)
             if washed is not None:
-                self._clear(washed)
+                self.clear += washed
                 press.flow += litres(washed) / dt * 60.0
                 press.pressure = max(press.pressure, 1.0 + press.wash_flow * 0.02)
         elif share == 0.0 and press.dry > 0.0:
@@ -322,13 +341,17 @@ class PurificationTank:
                 self.solid_mass = float((self.solids * _MASS).sum())
             elif sp["press_discharge"] > 0.5:
                 liquor, solids = press.drop()
-                ledger.leave("purification_cake", solids.sum(axis=0) + liquor)
+                for form, row in zip(_ROWS, solids, strict=True):
+                    ledger.leave("purification_cake", row, form)
+                ledger.leave("purification_cake", liquor)
 
-    def _clear(self, liquor: FloatArray) -> None:
-        before, added = litres(self.clear), litres(liquor)
-        if added > 0.0:
-            self.clear_temperature += (self.temperature - self.clear_temperature) * added / (before + added)
-        self.clear += liquor
+    def _pass(self, filtrate: FloatArray, bled: FloatArray, ledger: Ledger) -> None:
+        """What passes the cloth dissolves behind it [A]; metal takes oxygen of the air for that."""
+        solids = bled.sum(axis=0)
+        before = sum((HO[form] @ row for form, row in zip(_ROWS, bled, strict=True)), np.zeros(2))
+        solids[BOUND] = solids[HEAT]
+        react(filtrate, before, HO[LIQUOR] @ solids, 0.0, ledger, 0.0)
+        filtrate += solids
 
     def draw(self, volume: float) -> FloatArray:
         """Take up to `volume` [L] of clear liquor."""
@@ -351,7 +374,9 @@ class PurificationTank:
             salt["niso4_flow"], salt["coso4_flow"], salt["mnso4_flow"], 100.0 * self.hydrogen / self.p.offgas / 0.04,
         )  # fmt: skip
 
-    def held(self) -> FloatArray:
-        """Return all that the tank, its press and the clear-liquor tank hold, shape (NC,)."""
-        out: FloatArray = self.liquor + self.solids.sum(axis=0) + self.press.liquor + self.press.solids.sum(axis=0) + self.clear
+    def holds(self) -> Content:
+        """Return all that the tank, its press and the clear-liquor tank hold."""
+        out: Content = [(self.liquor, LIQUOR), (self.press.liquor, LIQUOR), (self.clear, LIQUOR), (vector({HEAT: self.shell.heat}), LIQUOR)]
+        for place, form in enumerate(_ROWS):
+            out += [(self.solids[place], form), (self.press.solids[place], form)]
         return out

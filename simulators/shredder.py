@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simulators.components import AMBIENT
 from simulators.parameters import parameter
-from simulators.vessels import AMBIENT, approach
+from simulators.vessels import approach
 
 __all__ = ["Hopper", "Shredder", "ShredderParameters"]
 

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from drivers.tags import FloatArray
-from simulators.components import LIQUID_MASS, NC, REAGENTS, VOLUME, WATER, litres
+from simulators.components import (
+    AMBIENT,
+    BALANCED,
+    BOUND,
+    GAS,
+    H2,
+    HEAT,
+    HO,
+    LIQUID_MASS,
+    LIQUOR,
+    NC,
+    O2,
+    REAGENTS,
+    VOLUME,
+    WATER,
+    WATER_HEAT,
+    atoms,
+    litres,
+    vector,
+)
 from simulators.parameters import parameter
 
-__all__ = ["AMBIENT", "Jacket", "JacketParameters", "Ledger", "Lines", "Press", "PressParameters", "approach"]
+__all__ = [
+    "SOLID_HEAT", "Content", "Jacket", "JacketParameters", "Ledger", "Lines", "Press", "PressParameters", "Shell", "approach", "boil", "held",
+    "react", "temperature",
+]  # fmt: skip
 
-AMBIENT = 22.0  # [degC]
+SOLID_HEAT = 0.8  # [kJ/(kg K)]
+Content = list[tuple[FloatArray, int]]  # inventories, each with its form
 
 
 def approach(value: float, target: float, dt: float, lag: float) -> float:
@@ -23,31 +46,71 @@ def approach(value: float, target: float, dt: float, lag: float) -> float:
     return target if abs(new - target) < 1e-4 * (1.0 + abs(target)) else new
 
 
+def held(content: Content) -> FloatArray:
+    """Return the sum of the inventories, whatever their forms, shape (NC,)."""
+    out = np.zeros(NC)
+    for inventory, _ in content:
+        out += inventory
+    return out
+
+
+def temperature(liquor: FloatArray) -> float:
+    """Return the temperature [degC] of a liquor by its own enthalpy."""
+    water = float(liquor[WATER])
+    return 25.0 + float(liquor[HEAT] - liquor[BOUND]) / (WATER_HEAT * water) if water > 0.0 else AMBIENT
+
+
+def boil(liquor: FloatArray, t: float, latent: float, ledger: Ledger) -> None:
+    """Let the vapour go that a liquor above its boiling point at `t` [degC] makes of its own heat; `latent` [kJ/kg].
+
+    What is dissolved raises the boiling point, by 28 K per natural logarithm of the activity of water (1 - 0.017 sum(m), at least 0.3).
+    """
+    water = float(liquor[WATER])
+    dissolved = float(liquor[:WATER].sum())
+    activity = max(1.0 - 0.017 * dissolved / water, 0.3) if water > 0.0 else 0.3
+    kg = min((t - 100.0 + 28.0 * math.log(activity)) * WATER_HEAT * water / latent, 0.2 * (water - 0.02 * dissolved))
+    if kg > 0.0:
+        gone = vector({WATER: kg, HEAT: kg * (latent + WATER_HEAT * (t - 25.0))})
+        liquor -= gone
+        ledger.leave("off-gas", gone, GAS)
+
+
 @dataclass
 class Ledger:
-    """Everything that crossed the plant's boundary: litres of reagents, solids in, and what left by each outlet [mol; kg of water]."""
+    """Everything that crossed the plant's boundary: litres of reagents, solids in, what left by each outlet [mol; kg of water], and heat [kJ]."""
 
     dosed: dict[str, float] = field(default_factory=dict)  # [L] of each reagent
     into: dict[str, FloatArray] = field(default_factory=dict)
     out: dict[str, FloatArray] = field(default_factory=dict)
+    warmed: dict[str, float] = field(default_factory=dict)  # [kJ] by jackets, heaters and stirrers, less what the room took
+    turnover: float = 0.0  # [kJ] of heat, whichever way it went
+    _brought: FloatArray = field(default_factory=lambda: np.zeros(2))  # H and O of `into` and `out` [mol]
+    _gone: FloatArray = field(default_factory=lambda: np.zeros(2))
 
     def dose(self, reagent: str, volume: float) -> None:
         """Count `volume` [L] of a reagent."""
         self.dosed[reagent] = self.dosed.get(reagent, 0.0) + volume
 
-    def enter(self, name: str, inventory: FloatArray) -> None:
+    def enter(self, name: str, inventory: FloatArray, form: int) -> None:
         """Count what came in as a solid."""
+        self._brought += HO[form] @ inventory
         if name in self.into:
             self.into[name] += inventory
         else:
             self.into[name] = inventory.copy()
 
-    def leave(self, outlet: str, inventory: FloatArray) -> None:
+    def leave(self, outlet: str, inventory: FloatArray, form: int = LIQUOR) -> None:
         """Count what left by `outlet`."""
+        self._gone += HO[form] @ inventory
         if outlet in self.out:
             self.out[outlet] += inventory
         else:
             self.out[outlet] = inventory.copy()
+
+    def warm(self, by: str, heat: float) -> None:
+        """Count `heat` [kJ] that came in."""
+        self.warmed[by] = self.warmed.get(by, 0.0) + heat
+        self.turnover += abs(heat)
 
     def total_in(self) -> FloatArray:
         """Return all that came in, shape (NC,)."""
@@ -64,6 +127,62 @@ class Ledger:
         for inventory in self.out.values():
             total += inventory
         return total
+
+    def error(self, content: Content) -> dict[str, float]:
+        """Return in - out - held over in, of every element and of the energy, for what the plant holds."""
+        came, went = self.total_in(), self.total_out()
+        dosed = sum((REAGENTS[name] * volume for name, volume in self.dosed.items()), np.zeros(NC))
+        into = atoms(came, LIQUOR)
+        into[-2:] = HO[LIQUOR] @ dosed + self._brought
+        out = atoms(went, LIQUOR)
+        out[-2:] = self._gone
+        inside = np.zeros(len(BALANCED))
+        for inventory, form in content:
+            inside += atoms(inventory, form)
+        errors = (into - out - inside) / np.maximum(into, 1e-3)
+        energy = float(came[HEAT] - went[HEAT] - held(content)[HEAT]) + sum(self.warmed.values())
+        return {**dict(zip(BALANCED, errors.tolist(), strict=True)), "energy": energy / max(abs(float(came[HEAT])) + self.turnover, 1e3)}
+
+
+class Shell:
+    """The wall of a vessel, which has the temperature of what is in it."""
+
+    def __init__(self, capacity: float = 200.0) -> None:
+        self.capacity = capacity  # [kJ/K] 400 kg of steel
+        self.heat = capacity * (AMBIENT - 25.0)  # [kJ] against 25 degC
+
+    def even(self, liquors: Sequence[FloatArray], solids: FloatArray, inside: float, mass: float, warm: Callable[[float, float], float]) -> float:
+        """Bring wall and content to one temperature and return it [degC]; how the enthalpy is shared follows from it.
+
+        The liquors have their BOUND; `inside` [kJ] is that of the solids, of which there are `mass` [kg]. `warm` takes the temperature and the
+        heat capacity [kJ/K], and returns the temperature after heat came from outside.
+        """
+        water = sum(float(liquor[WATER]) for liquor in liquors)
+        capacity = self.capacity + WATER_HEAT * water + SOLID_HEAT * mass
+        whole = self.heat + float(solids[HEAT]) - inside + sum(float(liquor[HEAT] - liquor[BOUND]) for liquor in liquors)
+        t = warm(25.0 + whole / capacity, capacity)
+        above = t - 25.0
+        self.heat = self.capacity * above
+        solids[HEAT] = inside + SOLID_HEAT * mass * above
+        for liquor in liquors:
+            liquor[HEAT] = liquor[BOUND] + WATER_HEAT * liquor[WATER] * above
+        return t
+
+
+def react(liquor: FloatArray, before: FloatArray, after: FloatArray, hydrogen: float, ledger: Ledger, hydrogen_heat: float) -> float:
+    """Make water and oxygen of the H and O that reactions left over, and let the gases go; return the oxygen [mol].
+
+    `before` and `after`: H and O [mol] of all that took part; `hydrogen` [mol] is the gas that was made.
+    """
+    h, o = (before - after).tolist()
+    water = 0.5 * h - hydrogen
+    oxygen = 0.5 * (o - water)
+    liquor[WATER] += 0.018015 * water
+    if hydrogen > 0.0 or abs(oxygen) > 1e-8:
+        gas = vector({H2: hydrogen, O2: oxygen, HEAT: hydrogen * hydrogen_heat})
+        liquor[HEAT] -= gas[HEAT]
+        ledger.leave("off-gas", gas, GAS)
+    return float(oxygen)
 
 
 @dataclass
@@ -123,6 +242,18 @@ class Jacket:
         whole = p.ua + p.loss
         final = (p.ua * self.temperature + p.loss * AMBIENT) / whole
         return final + (vessel - final) * math.exp(-whole * dt / capacity)
+
+    def warming(self, valve: float, dt: float, ledger: Ledger, power: float = 0.0) -> Callable[[float, float], float]:
+        """Return what `Shell.even` takes: heat of the jacket for `dt` [s] and of a stirrer's `power` [kW], both counted in `ledger`."""
+
+        def warm(t: float, capacity: float) -> float:
+            new = self.heat(t + power * dt / capacity, valve, dt, capacity)
+            ledger.warm("jacket", (new - t) * capacity - power * dt)
+            if power:
+                ledger.warm("stirrer", power * dt)
+            return new
+
+        return warm
 
 
 @dataclass(frozen=True)
@@ -192,6 +323,7 @@ class Press:
         if pore < 0.1:
             return water
         share = 1.0 - math.exp(-self.parameters.wash * volume / pore)
+        whole = self.liquor + water
         out = self.liquor * share
         out[WATER] = 0.0
         lost = float(VOLUME.dot(out))  # the pores stay full: water takes the place of what the salts filled
@@ -199,6 +331,9 @@ class Press:
         taken = min(lost / float(VOLUME[WATER]), float(water[WATER]))
         self.liquor[WATER] += taken
         out[WATER] = water[WATER] - taken
+        above = temperature(whole) - 25.0  # what stays and what goes are as warm
+        self.liquor[HEAT] = self.liquor[BOUND] + WATER_HEAT * self.liquor[WATER] * above
+        out[HEAT] = whole[HEAT] - self.liquor[HEAT]
         return out
 
     def drop(self) -> tuple[FloatArray, FloatArray]:

@@ -20,14 +20,15 @@ def leach(
     """Leach `solids` [g/L] in a stirred tank of 1 m3 from the start; return the tank and X at the end of each minute."""
     tank = LeachTank(feed, parameters)
     tank.liquor = vector({S: acid * 1e3, H2O2: peroxide * 1e3, WATER: 970.0})
-    tank.temperature, tank.stirrer = t, 120.0
+    tank.heat_to(t)
+    tank.stirrer = 120.0
     tank.jacket.temperature = t
     ledger, setpoints = Ledger(), {**RESTING, "stirrer_speed_sp": 120.0}
     extraction = []
     for second in range(60 * minutes):
         tank.step(setpoints, 1.0, solids if second == 0 else 0.0, ledger)
         if hold:
-            tank.temperature = t
+            tank.heat_to(t)
         if second % 60 == 59:
             extraction.append(1.0 - sum(tank.left) / max(sum(tank.fed), 1e-12))
     return tank, extraction
@@ -71,11 +72,12 @@ def test_hydrogen_of_two_percent_aluminium_at_100_g_per_litre() -> None:
     feed = Feed("with aluminium", {**dict(FEEDS["nmc622"].composition), "Al": 2.0, "Fe": 0.0})
     tank = LeachTank(feed, LeachParameters(al_reduces=0.0))
     tank.liquor = vector({S: 2000.0, WATER: 970.0})
-    tank.temperature, tank.stirrer = 70.0, 120.0
+    tank.heat_to(70.0)
+    tank.stirrer = 120.0
     gas = 0.0
     for second in range(4 * 3600):
         tank.step({**RESTING, "stirrer_speed_sp": 120.0}, 1.0, 100.0 if second == 0 else 0.0, Ledger())
-        tank.temperature = 70.0
+        tank.heat_to(70.0)
         gas += tank.hydrogen
     assert gas * 22.414 / (litres(tank.liquor) + tank.solid_mass / 2.6) == pytest.approx(2.5, rel=0.2)
 

@@ -82,7 +82,7 @@ def test_a_failed_instrument_gives_no_permit(kind: str) -> None:
 
 def boiling(subject: Plant) -> None:
     for _ in range(30):
-        subject.leach.temperature = 95.0
+        subject.leach.heat_to(95.0)
         subject.advance(5.0)
 
 
