@@ -62,7 +62,6 @@ __all__ = [
     "S",
     "atoms",
     "by_element",
-    "heat_capacity",
     "litres",
     "vector",
 ]  # fmt: skip
@@ -235,11 +234,6 @@ STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, 
 def litres(inventory: FloatArray) -> float:
     """Return the volume [L] of a liquor; never negative."""
     return max(float(VOLUME.dot(inventory)), 0.0)
-
-
-def heat_capacity(inventory: FloatArray, solids: float) -> float:
-    """Return the heat capacity [kJ/K] of a liquor and `solids` [kg]; salts add little to the water's."""
-    return 4.18 * float(inventory[WATER]) + 0.8 * solids + 1.0
 
 
 def _reagent(amounts: dict[int, float], bound: float = 0.0) -> FloatArray:

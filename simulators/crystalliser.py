@@ -13,8 +13,12 @@ import numpy as np
 from drivers.tags import FloatArray
 from simulators.components import (
     AMBIENT,
+    BOUND,
     CA,
+    GAS,
     H2O2,
+    HEAT,
+    HO,
     LI,
     LIQUID_MASS,
     LIQUOR,
@@ -24,20 +28,21 @@ from simulators.components import (
     SALT,
     SI,
     WATER,
+    WATER_HEAT,
     C,
     F,
     K,
     N,
     P,
     S,
-    heat_capacity,
     litres,
     vector,
 )
 from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
+from simulators.heats import Heats, bound
 from simulators.parameters import parameter
-from simulators.vessels import Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, approach, temperature
+from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, Shell, approach, react
 
 __all__ = ["Crystalliser", "CrystalliserParameters", "Crystals", "Source", "carbonate_solubility", "sulfate_solubility", "vapour_pressure"]
 
@@ -96,6 +101,9 @@ class CrystalliserParameters:
     carbonate: tuple[float, ...] = parameter(
         (1.54, 1.27, 1.01, 0.85, 0.72), "g/100 g", "T", "Li2CO3 at 0, 25, 50, 75, 100 degC; process.md section 3"
     )
+    carbonate_free: tuple[float, ...] = parameter(
+        (0.99, 0.975, 0.948, 0.906, 0.84), "1", "T", "share of CO3-- in those solutions, the rest HCO3-; by the constants of H2CO3"
+    )
     sulfate_time: float = parameter(1200.0, "s", "A", "crystals of Na2SO4 and their water, first order")
     carbonate_time: float = parameter(600.0, "s", "A", "Li2CO3 at 90 degC, first order; 1 h is enough (process.md section 2)")
     carbonate_activation: float = parameter(30.0, "kJ/mol", "A", "of that rate")
@@ -117,6 +125,7 @@ class CrystalliserParameters:
     boiling_slope: float = parameter(28.0, "K", "T", "boiling point per natural logarithm of the pressure")
     water_activity: float = parameter(0.017, "kg/mol", "T", "process.md section 3")
     swell: float = parameter(0.15, "s/kg", "A", "share by which boiling lifts the level, per vapour")
+    heat_carbonate: float = parameter(18.0, "kJ/mol", "T", "taken up when Li2CO3 falls: its dissolution gives that off")
     heat_hydrate: float = parameter(78.0, "kJ/mol", "T", "of crystallisation, Na2SO4 . 10 H2O")
     wash_temperature: float = parameter(95.0, "degC", "size", "process.md section 2: hot wash")
     saturation: float = parameter(0.7, "1", "A", "of the wash water as it leaves the cake", range=(0.4, 1.0))
@@ -200,10 +209,11 @@ class Crystalliser:
         "wash_flow_sp", "heater", "collect", "recycle", "discharge",
     )  # fmt: skip
 
-    def __init__(self, parameters: CrystalliserParameters | None = None, table: Table | None = None) -> None:
+    def __init__(self, parameters: CrystalliserParameters | None = None, table: Table | None = None, heats: Heats | None = None) -> None:
         self.p = parameters or CrystalliserParameters()
+        self.heats = heats or Heats()
+        self.shell, self.basket = Shell(), Shell(self.p.dryer_capacity)
         self.tank: FloatArray = np.zeros(NC)
-        self.tank_temperature = AMBIENT
         self.liquor: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros((3, NC))
         self.solid_volume = self.solid_mass = 0.0
@@ -226,9 +236,9 @@ class Crystalliser:
         """Return the volume [L] that the level shows: boiling lifts it."""
         return self.volume() * (1.0 + self.p.swell * self.vapour)
 
-    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, warm: float, source: Source, ledger: Ledger) -> None:
-        """Advance by `dt` [s]; `filtrate` at `warm` [degC] comes from the wash filter, clear liquor from `source`."""
-        self._collect(sp, dt, filtrate, warm, source, ledger)
+    def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, source: Source, ledger: Ledger) -> None:
+        """Advance by `dt` [s]; `filtrate` comes from the wash filter, clear liquor from `source`."""
+        self._collect(sp, dt, filtrate, source, ledger)
         self._fill(sp, dt, ledger)
         if self.liquor[WATER] > 1.0:
             self._heat(sp, dt, ledger)
@@ -241,11 +251,11 @@ class Crystalliser:
         self._spin(sp, dt, ledger)
         self._dry(sp, dt, ledger)
 
-    def _collect(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, warm: float, source: Source, ledger: Ledger) -> None:
+    def _collect(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, source: Source, ledger: Ledger) -> None:
         room = self.p.tank - litres(self.tank)
         if filtrate is not None:
             if sp["collect"] > 0.5 and room > 0.0:
-                self._to_tank(filtrate, warm)
+                self.tank += filtrate
             else:
                 ledger.leave("mother_liquor", filtrate)
         self.clear = approach(self.clear, sp["clear_flow_sp"] if room > 0.0 else 0.0, dt, 3.0)
@@ -254,18 +264,11 @@ class Crystalliser:
             new = source.draw(wanted)
             if litres(new) < 0.5 * wanted:
                 self.clear = litres(new) / dt * 60.0  # the clear-liquor tank has run dry
-            self._to_tank(new, temperature(new))
-
-    def _to_tank(self, liquor: FloatArray, warm: float) -> None:
-        before, added = litres(self.tank), litres(liquor)
-        if added > 0.0:
-            self.tank_temperature += (warm - self.tank_temperature) * added / (before + added)
-        self.tank += liquor
+            self.tank += new
 
     def _fill(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         """Feed from the tank, and dose."""
         p = self.p
-        before = litres(self.liquor)
         room = p.volume - self.volume()
         there = litres(self.tank)
         self.feed = approach(self.feed, min(sp["feed_flow_sp"], p.feed_most) if room > 0.0 and there > 0.0 else 0.0, dt, 3.0)
@@ -277,16 +280,17 @@ class Crystalliser:
             self.tank = self.tank - new if part < 1.0 else np.zeros(NC)
             fed = litres(new)
             self.liquor += new
-        brought = self.lines.step(sp, dt, self.liquor, ledger, room=room - fed)
-        if fed + brought > 0.0:
-            mixed = (fed * self.tank_temperature + brought * AMBIENT) / (fed + brought)
-            self.temperature += (mixed - self.temperature) * ((fed + brought) / (before + fed + brought) if before > 1.0 else 1.0)
+        self.lines.step(sp, dt, self.liquor, ledger, room=room - fed)
 
     def _heat(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         """Heat or cool; boil, strip ammonia with vapour and air; froth carries liquor over."""
         p, n = self.p, self.liquor
-        capacity = max(heat_capacity(n, self.solid_mass), 200.0)
-        self.temperature = max(self.jacket.heat(self.temperature, sp["jacket_valve"], dt, capacity), -2.0)
+        warm = self.jacket.warming(sp["jacket_valve"], dt, ledger)
+        solids = self.solids.sum(axis=0)
+        self.temperature = self.shell.even((n,), solids, self._inside(self.solids), self.solid_mass, warm)
+        self.solids[:, HEAT] = 0.0
+        self.solids[_MUD, HEAT] = solids[HEAT]
+        capacity = self.shell.capacity + SOLID_HEAT * self.solid_mass + WATER_HEAT * float(n[WATER])
         self.air = approach(self.air, sp["air_flow_sp"], dt, 4.0)
         water = float(n[WATER])
         activity = max(1.0 - p.water_activity * float(n[:WATER].sum()) / water, 0.3)
@@ -294,7 +298,6 @@ class Crystalliser:
         gone = 0.0  # [kg] of vapour
         if self.temperature > boiling:
             gone = min((self.temperature - boiling) * capacity / p.latent, 0.2 * water)
-            self.temperature = boiling
         steam = min(activity * vapour_pressure(self.temperature), 1.0)
         henry = p.henry * math.exp(-p.henry_turn * (1.0 / 298.15 - 1.0 / (self.temperature + 273.15)))
         ammonia = min(self.chemistry.ammonia / henry, 0.5) if n[N] > 0.0 else 0.0
@@ -304,12 +307,12 @@ class Crystalliser:
             damp = min(dry * steam / max(1.0 - steam - ammonia, 0.1), 0.2 * (water - gone) / 0.018015)
             gone += 0.018015 * damp
             moles += dry + damp
-            self.temperature -= 0.018015 * damp * p.latent / capacity
         if gone > 0.0 or moles > 0.0:
             lost = min(moles * ammonia, 0.2 * float(n[N]))
-            n[WATER] -= gone
-            n[N] -= lost
-            ledger.leave("condensate", vector({N: lost, WATER: gone}))
+            vapour = vector({N: lost, WATER: gone})
+            vapour[HEAT] = gone * (p.latent + WATER_HEAT * (self.temperature - 25.0)) + lost * self.heats.of[GAS, N]
+            n -= vapour
+            ledger.leave("condensate", vapour, GAS)
         self.vapour = gone / dt
         over = self.level() - p.volume
         if over > 0.0:
@@ -320,17 +323,17 @@ class Crystalliser:
     def _react(self, dt: float, ledger: Ledger) -> None:
         """Move everything towards its solubility."""
         p, n, mud = self.p, self.liquor, self.solids[_MUD]
+        before = HO[LIQUOR] @ n + HO[SALT] @ self.solids.sum(axis=0)
         water = float(n[WATER])
         slow = 1.0 - math.exp(-dt / p.mud_time)
         shares = [slow * forms for forms in _FORMS]
         self.chemistry.solve(self.temperature, molal(n), [float(mud[place]) * forms / water for place, forms in zip(_METALS, _FORMS, strict=True)],
                              ahead=shares, back=shares)  # fmt: skip
         fallen = 0.0
-        for place, charge, forms, left in zip(_METALS, _CHARGE, _FORMS, self.chemistry.left, strict=True):
+        for place, forms, left in zip(_METALS, _FORMS, self.chemistry.left, strict=True):
             moved = max(min(float(n[place]) - left * water, float(n[place])), -float(mud[place])) if forms else 0.0
             n[place] -= moved
             mud[place] += moved
-            n[WATER] -= 0.018015 * charge * moved
             fallen += max(moved, 0.0)
         if fallen > 0.0:
             silica = p.silica * float(n[SI]) * slow
@@ -339,16 +342,19 @@ class Crystalliser:
         n[H2O2] *= math.exp(-dt / 600.0)
         if n[C] > 0.0:
             if self.chemistry.ph < p.sour:
-                gas = float(n[C]) * (1.0 - math.exp(-dt / p.carbon_dioxide))
-                n[C] -= gas
-                ledger.leave("off-gas", vector({C: gas}))
+                gas = vector({C: float(n[C]) * (1.0 - math.exp(-dt / p.carbon_dioxide))})
+                gas[HEAT] = self.heats.of[GAS, C] * gas[C]
+                n -= gas
+                before -= HO[GAS] @ gas
+                ledger.leave("off-gas", gas, GAS)
             self._carbonate_share = min(max(self.chemistry.free("C") * water / max(float(n[C]), 1e-12), 0.0), 1.0)
         self._fall(slow)
-        heat = self._sulfate(1.0 - math.exp(-dt / p.sulfate_time))
+        self._sulfate(1.0 - math.exp(-dt / p.sulfate_time))
         self._carbonate(dt)
         self.solid_mass = float((self.solids * _MASS).sum())
         self.solid_volume = float(((self.solids * _MASS).sum(axis=1) / _DENSITY).sum())
-        self.temperature += heat / max(heat_capacity(n, self.solid_mass), 200.0)
+        react(n, before, HO[LIQUOR] @ n + HO[SALT] @ self.solids.sum(axis=0), 0.0, ledger, 0.0)
+        n[BOUND] = bound(n, self.chemistry.heat, self.heats)
 
     def _fall(self, share: float) -> None:
         """Let CaCO3, LiF and Li3PO4 fall or dissolve."""
@@ -377,8 +383,8 @@ class Crystalliser:
                 n[place] -= count * x
                 mud[place] += count * x
 
-    def _sulfate(self, share: float) -> float:
-        """Crystallise or dissolve Na2SO4 by its solubility product; below 32.4 degC with ten waters. Return the heat [kJ]."""
+    def _sulfate(self, share: float) -> None:
+        """Crystallise or dissolve Na2SO4 by its solubility product; below 32.4 degC with ten waters."""
         p, n, row = self.p, self.liquor, self.solids[_SULFATE]
         water, solid = float(n[WATER]), float(row[S])
         binds = _HYDRATE if self.temperature < _TRANSITION else 0.0
@@ -389,12 +395,11 @@ class Crystalliser:
         two, one = float(n[NA]), float(n[S])
         high = min(0.5 * two, one, 0.9 * water / _HYDRATE if binds else math.inf)
         x = _precipitates(two, one, 4.0 * sulfate_solubility(self.temperature, p) ** 3, water, binds, -solid, high) * share
-        bound = binds * x if x > 0.0 else (float(row[WATER]) * x / solid if solid > 0.0 else 0.0)
-        for place, amount in ((NA, 2.0 * x), (S, x), (WATER, bound)):
+        held = binds * x if x > 0.0 else (float(row[WATER]) * x / solid if solid > 0.0 else 0.0)
+        for place, amount in ((NA, 2.0 * x), (S, x), (WATER, held)):
             n[place] -= amount
             row[place] += amount
-        np.maximum(row, 0.0, out=row)
-        return p.heat_hydrate * (turned + bound) / _HYDRATE
+        np.maximum(row[:HEAT], 0.0, out=row[:HEAT])
 
     def _carbonate(self, dt: float) -> None:
         """Precipitate or dissolve Li2CO3 by its solubility product: after an induction, then first order."""
@@ -404,7 +409,8 @@ class Crystalliser:
         if solid <= 0.0 and (two <= 0.0 or one <= 0.0):
             self._waited = 0.0
             return
-        product = 4.0 * carbonate_solubility(self.temperature, p) ** 3 / max(self._carbonate_share, 1e-6)
+        free = _between(self.temperature, _CARBONATE_AT, p.carbonate_free)
+        product = 4.0 * carbonate_solubility(self.temperature, p) ** 3 * free / max(self._carbonate_share, 1e-6)
         x = _precipitates(two, one, product, water, 0.0, -solid, min(0.5 * two, one))
         if x > 0.0 and solid <= 0.0:
             self._waited += dt * math.log(max(two * two * one / (product * water**3), 1.0))
@@ -452,29 +458,48 @@ class Crystalliser:
             self.solids = self.solids - solids if part < 1.0 else np.zeros((3, NC))
             self.solid_mass, self.solid_volume = self.solid_mass * (1.0 - part), self.solid_volume * (1.0 - part)
             out, bled = spin.filter(liquor, solids)
-            self.cake_temperature = self.temperature
-            self._pass_on(out + bled.sum(axis=0), recycle, self.temperature, dt, ledger)
+            self._take(out, bled.sum(axis=0), ledger)
+            self._pass_on(out, recycle, dt, ledger)
         if sp["wash_flow_sp"] > 0.0 or spin.wash_flow > 0.0:
             washed = spin.wash(sp["wash_flow_sp"], dt, ledger)
             if washed is not None:
-                self._dissolve(washed)
-                self._pass_on(washed, recycle and room > 0.0, self.p.wash_temperature, dt, ledger)
+                heat = WATER_HEAT * self.centrifuge.wash_flow * dt / 60.0 * 0.992 * (self.p.wash_temperature - AMBIENT)  # through a heater
+                washed[HEAT] += heat
+                ledger.warm("wash water", heat)
+                self._dissolve(washed, ledger)
+                self._pass_on(washed, recycle and room > 0.0, dt, ledger)
         elif share == 0.0 and sp["discharge"] > 0.5 and spin.dry > 0.0:
             kept = self.content()
             product = self._is_product()
             if product:
                 self.crystals = kept
             liquor, solids = spin.drop()
-            ledger.leave("lithium_carbonate" if product else "glauber_salt", solids.sum(axis=0) + liquor)
+            outlet = "lithium_carbonate" if product else "glauber_salt"
+            ledger.leave(outlet, solids.sum(axis=0), SALT)
+            ledger.leave(outlet, liquor)
 
-    def _pass_on(self, filtrate: FloatArray, recycle: bool, warm: float, dt: float, ledger: Ledger) -> None:
+    def _inside(self, solids: FloatArray) -> float:
+        """Return the enthalpy [kJ] of solids of shape (3, NC) that is not sensible."""
+        p = self.p
+        plain = float(self.heats.of[SALT].dot(solids.sum(axis=0)))
+        return plain - p.heat_hydrate / _HYDRATE * float(solids[_SULFATE, WATER]) + p.heat_carbonate * float(solids[_CARBONATE, C])
+
+    @staticmethod
+    def _take(liquor: FloatArray, solids: FloatArray, ledger: Ledger) -> None:
+        """Let `solids` that were a precipitate dissolve in `liquor`."""
+        solids = solids.copy()
+        solids[BOUND] = solids[HEAT]
+        react(liquor, HO[SALT] @ solids, HO[LIQUOR] @ solids, 0.0, ledger, 0.0)
+        liquor += solids
+
+    def _pass_on(self, filtrate: FloatArray, recycle: bool, dt: float, ledger: Ledger) -> None:
         self.centrifuge.flow += litres(filtrate) / dt * 60.0
         if recycle:
-            self._to_tank(filtrate, warm)
+            self.tank += filtrate
         else:
             ledger.leave("crystalliser_bleed", filtrate)
 
-    def _dissolve(self, washed: FloatArray) -> None:
+    def _dissolve(self, washed: FloatArray, ledger: Ledger) -> None:
         """Wash water takes carbonate and sulfate of the cake along, short of its saturation."""
         p, spin = self.p, self.centrifuge
         water = float(washed[WATER])
@@ -489,24 +514,40 @@ class Crystalliser:
             gone = spin.solids[row] * share
             spin.solids[row] -= gone
             spin.dry = max(spin.dry - float(_MASS[row].dot(gone)), 0.0)
-            washed += gone
+            self._take(washed, gone, ledger)
 
     def _dry(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         p, spin = self.p, self.centrifuge
         self.heating = approach(self.heating, p.dryer * 0.01 * sp["heater"], dt, 5.0)
-        if self.heating <= 0.0 and abs(self.cake_temperature - AMBIENT) < 0.01:
+        if self.heating <= 0.0 and spin.dry <= 0.0 and abs(self.cake_temperature - AMBIENT) < 0.01:
             return
+        self.cake_temperature = self._even(dt, ledger)
         pore = float(spin.liquor[WATER])
-        capacity = p.dryer_capacity + 0.8 * spin.dry + 4.18 * pore
-        self.cake_temperature += (self.heating - p.dryer_loss * (self.cake_temperature - AMBIENT)) * dt / capacity
         above = self.cake_temperature - p.creep
         wet = pore - p.bound * spin.dry
         if above > 0.0 and wet > 0.0 and spin.dry > 0.0:
+            capacity = self.basket.capacity + SOLID_HEAT * spin.dry + WATER_HEAT * pore
             falling = min(pore / spin.dry / p.critical, 1.0)
             gone = min(p.transfer * above * falling * dt, wet, 0.5 * above * capacity / p.latent)
-            self.cake_temperature -= gone * p.latent / capacity
-            spin.liquor[WATER] -= gone
-            ledger.leave("off-gas", vector({WATER: gone}))
+            vapour = vector({WATER: gone, HEAT: gone * (p.latent + WATER_HEAT * (self.cake_temperature - 25.0))})
+            spin.liquor -= vapour
+            ledger.leave("off-gas", vapour, GAS)
+            self.cake_temperature = self._even(0.0, ledger)
+
+    def _even(self, dt: float, ledger: Ledger) -> float:
+        """Return the one temperature [degC] of the centrifuge and its cake after `dt` [s] of heating, less what the room takes."""
+        spin = self.centrifuge
+
+        def warm(t: float, capacity: float) -> float:
+            heat = (self.heating - self.p.dryer_loss * (t - AMBIENT)) * dt
+            ledger.warm("dryer", heat)
+            return t + heat / capacity
+
+        solids = spin.solids.sum(axis=0)
+        t = self.basket.even((spin.liquor,), solids, self._inside(spin.solids), spin.dry, warm)
+        spin.solids[:, HEAT] = 0.0
+        spin.solids[_MUD, HEAT] = solids[HEAT]
+        return t
 
     def _is_product(self) -> bool:
         mass = (self.centrifuge.solids * _MASS).sum(axis=1)
@@ -540,4 +581,11 @@ class Crystalliser:
     def holds(self) -> Content:
         """Return all that the feed tank, the vessel and the centrifuge hold."""
         spin = self.centrifuge
-        return [(self.tank, LIQUOR), (self.liquor, LIQUOR), (spin.liquor, LIQUOR), *((row, SALT) for row in (*self.solids, *spin.solids))]
+        walls = vector({HEAT: self.shell.heat + self.basket.heat})
+        return [
+            (walls, LIQUOR),
+            (self.tank, LIQUOR),
+            (self.liquor, LIQUOR),
+            (spin.liquor, LIQUOR),
+            *((row, SALT) for row in (*self.solids, *spin.solids)),
+        ]

@@ -82,7 +82,7 @@ class Plant:
         self.purification = PurificationTank(parameters.purification, table, heats)
         self.reactor = Reactor(self.leach.metal_share, parameters.reactor, table, heats)
         self.filter = FilterDryer(parameters.filter, table, heats)
-        self.crystalliser = Crystalliser(parameters.crystalliser, table)
+        self.crystalliser = Crystalliser(parameters.crystalliser, table, heats)
         self.laboratory = Laboratory(parameters.laboratory)
         self._wall = float(held(self._wet())[HEAT])  # [kJ] of the empty vessels at the start
         self._units: dict[str, _Unit] = {
@@ -182,7 +182,7 @@ class Plant:
         self.purification.step(sp["purification_tank"], dt, liquor, passed, ledger)
         slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room(), ledger)
         filtrate = self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
-        self.crystalliser.step(sp["crystalliser"], dt, filtrate, self.filter.temperature, self.purification, ledger)
+        self.crystalliser.step(sp["crystalliser"], dt, filtrate, self.purification, ledger)
         self.laboratory.step(sp["icp_analyser"], self.time - self._due, self._rng, self.sample)
         self._measure(dt)
 
