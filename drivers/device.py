@@ -7,7 +7,7 @@ described in docs/reference/profile.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,21 @@ from drivers import eu
 from drivers.source import BadInput, Document, Position, Problem, read_toml, validate
 from drivers.tags import BoolArray, FloatArray
 
-__all__ = ["Address", "AddressError", "Device", "Eu", "Identity", "Profile", "Signal", "find_profile", "load_profile", "profile_folder"]
+__all__ = [
+    "Address",
+    "AddressError",
+    "Argument",
+    "Device",
+    "Eu",
+    "Identity",
+    "Method",
+    "Profile",
+    "Signal",
+    "SignalType",
+    "find_profile",
+    "load_profile",
+    "profile_folder",
+]
 
 
 class Strict(BaseModel):
@@ -88,6 +102,24 @@ class Heartbeat(Strict):
     timeout: float = Field(default=5.0, gt=0)  # [s]
 
 
+class Argument(Strict):
+    """An input of a method: the value that a caller gives for a signal, in an eu that may be another one than the signal's."""
+
+    writes: str
+    eu: Eu = ""
+    type: SignalType = "float64"
+    description: str = ""
+
+
+class Method(Strict):
+    """What a device does when it is called: it takes each input for its signal, all or none, and then pulses a bool (0, 1, 0)."""
+
+    at: str
+    description: str = ""
+    inputs: dict[str, Argument] = {}
+    pulses: str = ""
+
+
 class ModbusOptions(Strict):
     """How a type of device wants to be talked to over Modbus."""
 
@@ -108,6 +140,7 @@ class Profile(Strict):
     heartbeat: Heartbeat | None = None
     modbus: ModbusOptions = ModbusOptions()
     signals: dict[str, Signal]
+    methods: dict[str, Method] = {}  # on OPC UA only
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -224,7 +257,47 @@ def profile_folder() -> Path:
 def load_profile(path: Path) -> Profile:
     """Read one profile; raise `BadInput` with every mistake in it."""
     document: Document = read_toml(path)
-    return validate(document, Profile)
+    profile = validate(document, Profile)
+    if problems := [document.problem(("methods", *at), f"methods.{'.'.join(at)}: {what}") for at, what in _method_mistakes(profile)]:
+        raise BadInput(problems)
+    return profile
+
+
+def _method_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the place in the methods table and what is wrong there."""
+    taken = {signal.at: name for name, signal in profile.signals.items()} | {profile.identity.at: "identity"}
+    for name, method in profile.methods.items():
+        if profile.protocol != "opcua":
+            yield (name,), "only an OPC UA device has methods; make it a signal"
+            continue
+        if name in profile.signals:
+            yield (name,), "a signal has this name; choose another"
+        if not method.at.startswith("nsu="):
+            yield (name, "at"), f"expected a node id with its namespace URI (nsu=...;s=...), got {method.at!r}"
+        elif method.at in taken:
+            yield (name, "at"), f"{method.at} is already taken by {taken[method.at]}"
+        taken[method.at] = name
+        if not method.inputs and not method.pulses:
+            yield (name,), "it does nothing; give it inputs or what it pulses"
+        if method.pulses and not _writable(profile, method.pulses, kind="bool"):
+            yield (name, "pulses"), f"expected a writable bool of this profile, got {method.pulses!r}"
+        written = dict[str, str]()
+        for label, argument in method.inputs.items():
+            place = (name, "inputs", label)
+            if not _writable(profile, argument.writes):
+                yield (*place, "writes"), f"expected a writable signal of this profile, got {argument.writes!r}"
+            elif argument.writes in written or argument.writes == method.pulses:
+                yield (*place, "writes"), f"{argument.writes} is already written by {written.get(argument.writes, 'pulses')}"
+            elif not eu.compatible(argument.eu, profile.signals[argument.writes].eu):
+                yield (*place, "eu"), f"{argument.eu!r} cannot be expressed in {profile.signals[argument.writes].eu!r}, the eu of {argument.writes}"
+            elif (argument.type == "bool") != profile.signals[argument.writes].discrete:
+                yield (*place, "type"), f"{argument.type} does not fit {argument.writes}, a {profile.signals[argument.writes].type}"
+            written[argument.writes] = label
+
+
+def _writable(profile: Profile, name: str, kind: SignalType | None = None) -> bool:
+    signal = profile.signals.get(name)
+    return signal is not None and signal.access == "write" and kind in (None, signal.type)
 
 
 def find_profile(name: str, where: Position, folders: Sequence[Path] = ()) -> Profile:

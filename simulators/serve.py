@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from simulators.faults import Faults
     from simulators.plant import Plant
     from simulators.serve_modbus import ModbusSlave
+    from simulators.serve_opcua import OpcuaListener
 
 __all__ = ["CannotServe", "Servers", "main"]
 
@@ -78,6 +79,7 @@ class Servers:
         self.endpoints: dict[str, Address] = {}
         self._data, self._clock, self._start, self._speed = data, clock, start, speed
         self._listeners: dict[str, _Listener] = {}
+        self._monitored: list[OpcuaListener] = []
         self._ticker: asyncio.Task[None] | None = None
         self._late = False
         self._began = 0.0
@@ -115,7 +117,8 @@ class Servers:
             if address.scheme == "opc.tcp":
                 from simulators.serve_opcua import OpcuaListener
 
-                listeners[name] = OpcuaListener(station, self._now)
+                opcua = listeners[name] = OpcuaListener(station, self._now)
+                self._monitored.append(opcua)
                 continue
             from simulators.serve_modbus import ModbusSlave, RtuLine, TcpListener
 
@@ -168,6 +171,8 @@ class Servers:
             for station in self.stations.values():
                 station.moved()
                 station.watch()
+            for listener in self._monitored:
+                await listener.look()
             await asyncio.sleep(_TICK)
 
     def _follow(self, now: float) -> None:
