@@ -6,12 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PAGE   := controller/web/static/vendor/.done
 
-.PHONY: demo test lint bench docs lock influxd clean help
+.PHONY: demo test lint bench docs plots lock influxd clean help
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^# \(.*\)/\1/p' Makefile | head -2
-	@echo "targets: demo test lint bench docs lock influxd clean"
+	@echo "targets: demo test lint bench docs plots lock influxd clean"
 
 demo: $(VENV)/.run $(PAGE)
 	@$(BIN)/blackmass demo $(if $(SPEED),--speed $(SPEED)) $(if $(INFLUX),--influx $(INFLUX)) $(if $(PORT),--port $(PORT)) $(if $(DATA),--data $(DATA))
@@ -32,6 +32,10 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/make.py
+
+# The pictures of the documentation, from the simulators' own code.
+plots: $(VENV)/.dev
+	@for file in docs/plots/*.py; do $(BIN)/python $$file || exit 1; done
 
 # A real InfluxDB 2 for the tests: built once from its Go modules (about 8 minutes) and kept in the cache folder.
 # With CI=true a failure to build is a failure of the tests; elsewhere they say in one line what they could not run.

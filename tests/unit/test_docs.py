@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
+import runpy
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -40,6 +43,25 @@ def test_a_made_page_is_what_the_code_says(make: ModuleType, name: str, monkeypa
     monkeypatch.setenv("COLUMNS", "57")  # nor does it depend on the terminal
     assert (REFERENCE / name).read_text(encoding="utf-8") == make.PAGES[name](), f"docs/reference/{name} is old: run make docs"
     assert len(make.PAGES) == 5, "name the new page here"
+
+
+PLOTS = sorted(path for path in (ROOT / "docs" / "plots").glob("*.py") if path.stem != "style")
+
+
+@pytest.mark.parametrize("script", PLOTS, ids=lambda path: path.stem)
+def test_a_plot_is_made_by_its_script_and_stands_in_a_page(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.setattr(importlib.import_module("style"), "IMAGES", tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    runpy.run_path(str(script), run_name="__main__")
+    assert (tmp_path / f"{script.stem}.png").stat().st_size > 10_000
+    picture = f"images/{script.stem}.png)"
+    assert any(picture in page.read_text(encoding="utf-8") for page in PAGES), f"no page shows docs/{picture[:-1]}: run make plots"
+
+
+def test_every_picture_has_its_script() -> None:
+    by_hand = {"page"}  # a screenshot
+    assert {path.stem for path in (ROOT / "docs" / "images").glob("*.png")} == {path.stem for path in PLOTS} | by_hand
 
 
 def slug(heading: str) -> str:
