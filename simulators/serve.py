@@ -31,8 +31,8 @@ from simulators.station import PlantLike, Station
 
 if TYPE_CHECKING:
     from simulators.faults import Faults
+    from simulators.modbus_slave import ModbusSlave
     from simulators.plant import Plant
-    from simulators.serve_modbus import ModbusSlave
     from simulators.serve_opcua import OpcuaListener
 
 __all__ = ["CannotServe", "Servers", "main"]
@@ -120,7 +120,8 @@ class Servers:
                 opcua = listeners[name] = OpcuaListener(station, self._now)
                 self._monitored.append(opcua)
                 continue
-            from simulators.serve_modbus import ModbusSlave, RtuLine, TcpListener
+            from simulators.modbus_slave import ModbusSlave
+            from simulators.serve_modbus import RtuLine, TcpListener
 
             tcp = address.scheme == "modbus-tcp"
             key = (address.host, address.port or -len(made)) if tcp else self._data / address.path

@@ -1,132 +1,68 @@
-"""Simulated devices on Modbus TCP and on pseudo-terminals (RTU), with pymodbus's frames and messages.
+"""Simulated devices on Modbus TCP and on pseudo-terminals (RTU): frames and links. What a device answers is in modbus_slave.py.
 
-The loop around them is ours: pymodbus's server needs a task and a system call more for each request, answers for a unit that is
-switched off, and keeps its own copy of the registers, while here each reply is encoded from the plant as it is in that moment.
+Ours and not pymodbus's server: that needs a task and a system call more for each request, answers for a unit that is switched off, takes
+requests that the standard refuses, and would be the driver's own code at both ends of the wire.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import struct
 import tty
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from pymodbus.constants import ExcCodes
-from pymodbus.exceptions import ModbusIOException
-from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
-from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU
-from pymodbus.pdu.bit_message import (
-    ReadCoilsResponse,
-    ReadDiscreteInputsResponse,
-    WriteMultipleCoilsResponse,
-    WriteSingleCoilResponse,
-)
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersResponse,
-    ReadInputRegistersResponse,
-    WriteMultipleRegistersResponse,
-    WriteSingleRegisterResponse,
-)
-
 from drivers.device import Address
-from drivers.modbus_codec import BitBlock, Item, RegisterBlock, Table, decode_one
-from drivers.modbus_plan import Spot, spots
-from drivers.tags import FloatArray
-from simulators.instruments import BAD
-from simulators.station import Locked, Refused, Station
+from simulators.modbus_slave import ModbusSlave
 
-__all__ = ["ModbusSlave", "RtuLine", "TcpListener"]
+__all__ = ["RtuLine", "TcpListener"]
 
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
-
-_READS: Final[dict[int, Table]] = {1: "coil", 2: "discrete", 3: "holding", 4: "input"}
-_TABLE_OF: Final[dict[int, Table]] = _READS | {5: "coil", 6: "holding", 15: "coil", 16: "holding"}
 _MOST_CONNECTIONS: Final = 32
-_MOST_WAITING: Final = 2048  # [bytes] a client that sends more without a complete request is cut off
 _STALE: Final = 0.1  # [s] after which the rest of a broken frame on a line is dropped
+_SHORTEST: Final = 4  # [bytes] of a frame on a line: unit, function, checksum
+_LONGEST: Final = 256
+_SIZES: Final = {**dict.fromkeys(range(1, 7), 8), 22: 10, 43: 7}  # [bytes] function -> frame on a line
+_COUNTED: Final = {15: 6, 16: 6, 23: 10}  # function -> where the count of the bytes stands that come between it and the checksum
 
 
-class ModbusSlave:
-    """The registers and bits of one device, encoded when they are asked for; `answer` is the whole of its behaviour."""
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0xA001 if byte & 1 else 0)
+        table.append(byte)
+    return table
 
-    def __init__(self, station: Station) -> None:
-        self.station = station
-        self._identity = station.device.profile.identity.value
-        self._options = station.device.profile.modbus
-        self._tables: dict[Table, tuple[int, RegisterBlock | BitBlock]] = {}
-        self._spots: dict[Table, list[Spot]] = {"coil": [], "discrete": [], "holding": [], "input": []}
-        for spot in sorted(spots(station.device.profile), key=lambda spot: spot.address):
-            self._spots[spot.table].append(spot)
-        for table, found in self._spots.items():
-            if found:
-                first, count = found[0].address, found[-1].end - found[0].address
-                items = [Item(spot.address - first, spot.type, spot.place, spot.scale, spot.offset) for spot in found]
-                bits = table in ("coil", "discrete")
-                self._tables[table] = (first, BitBlock(items, count) if bits else RegisterBlock(items, count, self._options))
 
-    def _values(self) -> FloatArray:
-        """Return all signals and, last, the identity."""
-        # a device that knows its instrument has failed has no number for it; registers of integers then hold 0
-        values = np.where(self.station.status() == BAD, np.nan, self.station.values())
-        return np.append(values, self._identity)
+_CRC: Final = _crc_table()
 
-    def answer(self, request: ModbusPDU) -> ModbusPDU:
-        """Return the reply: exception 1 for an unknown function, 2 for a bad address, 3 for a bad value, 6 in the safe state."""
-        function = request.function_code
-        table = _TABLE_OF.get(function)
-        if table is None:
-            return ExceptionResponse(function, ExcCodes.ILLEGAL_FUNCTION)
-        if table not in self._tables:
-            return ExceptionResponse(function, ExcCodes.ILLEGAL_ADDRESS)
-        if function in _READS:
-            return self._read(function, table, request.address, request.count)
-        try:
-            return self._write(function, table, request)
-        except Locked:
-            return ExceptionResponse(function, ExcCodes.DEVICE_BUSY)
-        except Refused:
-            return ExceptionResponse(function, ExcCodes.ILLEGAL_VALUE)
 
-    def _read(self, function: int, table: Table, address: int, count: int) -> ModbusPDU:
-        first, block = self._tables[table]
-        start = address - first
-        if start < 0 or start + count > block.count:
-            return ExceptionResponse(function, ExcCodes.ILLEGAL_ADDRESS)
-        if isinstance(block, BitBlock):
-            bits = block.encode(self._values())[start : start + count]
-            return ReadCoilsResponse(bits=bits) if function == 1 else ReadDiscreteInputsResponse(bits=bits)
-        wire = block.encode(self._values())[2 * start : 2 * (start + count)]
-        registers = struct.unpack(f">{count}H", wire)
-        return ReadHoldingRegistersResponse(registers=registers) if function == 3 else ReadInputRegistersResponse(registers=registers)
+def crc(data: bytes) -> int:
+    """Return the checksum of Modbus over serial line V1.02, 6.2.2; 0 for a frame that ends in its own, low byte first.
 
-    def _write(self, function: int, table: Table, request: ModbusPDU) -> ModbusPDU:
-        """Write whole values only, and all or none of them; raise `Refused`."""
-        sent = [int(bit) for bit in request.bits] if table == "coil" else list(request.registers)
-        if function in (15, 16) and len(sent) < request.count:
-            raise Refused(f"announced {request.count}, sent {len(sent)}")
-        if function == 15:
-            sent = sent[: request.count]
-        end = request.address + len(sent)
-        inside = [spot for spot in self._spots[table] if spot.address >= request.address and spot.end <= end]
-        if not sent or sum(spot.count for spot in inside) != len(sent):
-            return ExceptionResponse(function, ExcCodes.ILLEGAL_ADDRESS)
-        for commit in (False, True):
-            for spot in inside:
-                words = sent[spot.address - request.address : spot.end - request.address]
-                value = float(words[0]) if table == "coil" else decode_one(words, spot.type, self._options, spot.scale, spot.offset)
-                (self.station.write if commit else self.station.check)(spot.name, value)
-        if function == 5:
-            return WriteSingleCoilResponse(address=request.address, bits=request.bits)
-        if function == 6:
-            return WriteSingleRegisterResponse(address=request.address, registers=request.registers)
-        response = WriteMultipleCoilsResponse if function == 15 else WriteMultipleRegistersResponse
-        return response(address=request.address, count=len(sent))
+    >>> hex(crc(bytes([0x02, 0x07])))
+    '0x1241'
+    """
+    value = 0xFFFF
+    for byte in data:
+        value = value >> 8 ^ _CRC[(value ^ byte) & 0xFF]
+    return value
+
+
+def frame_size(data: bytes) -> int:
+    """Return how many bytes of `data` are the first frame of a line; 0 while there is none.
+
+    A function that is not known tells no length: then the frame is what came together.
+    """
+    if len(data) < _SHORTEST:
+        return 0
+    at = _COUNTED.get(data[1])
+    size = _SIZES.get(data[1], 0) if at is None else at + 3 + data[at] if len(data) > at else 0
+    if size and len(data) >= size and crc(data[:size]) == 0:
+        return size
+    return len(data) if crc(data) == 0 else 0
 
 
 class _Endpoint:
@@ -135,35 +71,15 @@ class _Endpoint:
     def __init__(self, units: dict[int, ModbusSlave]) -> None:
         self.units = units
 
-    def respond(self, framer: FramerBase, data: bytes, send: Callable[[bytes], None]) -> int:
-        """Answer every complete request in `data`; return how many bytes are done with."""
-        done = 0
-        while done < len(data):
-            try:
-                used, request = framer.handleFrame(data[done:], 0, 0)
-            except ModbusIOException as error:
-                header = 7 if isinstance(framer, FramerSocket) else 1
-                bad = ExceptionResponse(data[done + header] & 0x7F, ExcCodes.ILLEGAL_FUNCTION, error.dev_id, error.transaction_id)
-                if error.dev_id in self.units and self.units[error.dev_id].station.serving:
-                    send(framer.buildFrame(bad))
-                return len(data)
-            done += used
-            if request is None:
-                break
-            slave = self.units.get(request.dev_id)
-            if slave is not None and slave.station.serving:
-                reply = slave.answer(request)
-                reply.dev_id, reply.transaction_id = request.dev_id, request.transaction_id
-                send(framer.buildFrame(reply))
-            if not used:
-                break
-        return done
+    def answer(self, unit: int, request: bytes) -> bytes:
+        """Return the unit's reply; nothing for a unit that is not there or switched off."""
+        slave = self.units.get(unit)
+        return slave.answer(request) if slave is not None and slave.station.serving else b""
 
 
 class _Connection(asyncio.Protocol):
     def __init__(self, listener: TcpListener) -> None:
         self._listener = listener
-        self._framer = FramerSocket(DecodePDU(True))
         self._waiting = b""
         self.transport: asyncio.Transport | None = None
 
@@ -181,10 +97,16 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         assert self.transport is not None
         self._waiting += data
-        done = self._listener.respond(self._framer, self._waiting, self.transport.write)
-        self._waiting = self._waiting[done:]
-        if len(self._waiting) > _MOST_WAITING:
-            self.transport.abort()
+        while len(self._waiting) >= 8:  # the header and a function code
+            transaction, protocol, length, unit = struct.unpack_from(">HHHB", self._waiting)
+            if protocol != 0 or not 2 <= length <= 254:
+                self.transport.abort()  # not Modbus: nothing tells where the next request would begin
+                return
+            if len(self._waiting) < 6 + length:
+                return
+            request, self._waiting = self._waiting[7 : 6 + length], self._waiting[6 + length :]
+            if reply := self._listener.answer(unit, request):
+                self.transport.write(struct.pack(">HHHB", transaction, 0, len(reply) + 1, unit) + reply)
 
 
 class TcpListener(_Endpoint):
@@ -228,7 +150,6 @@ class RtuLine(_Endpoint):
     def __init__(self, path: Path, units: dict[int, ModbusSlave]) -> None:
         super().__init__(units)
         self.path = path
-        self._framer = FramerRTU(DecodePDU(True))
         self._waiting = b""
         self._heard = 0.0
         self._ends: tuple[int, int] | None = None
@@ -275,10 +196,12 @@ class RtuLine(_Endpoint):
         if now - self._heard > _STALE:
             self._waiting = b""
         self._heard = now
-        self._waiting += data
-        done = self.respond(self._framer, self._waiting, lambda reply: self._send(master, reply))
-        self._waiting = self._waiting[done:][-_MOST_WAITING:]
+        self._waiting = (self._waiting + data)[-2 * _LONGEST :]
+        while size := frame_size(self._waiting):
+            frame, self._waiting = self._waiting[:size], self._waiting[size:]
+            if reply := self.answer(frame[0], frame[1:-2]):
+                self._send(master, frame[:1] + reply)
 
-    def _send(self, master: int, reply: bytes) -> None:
+    def _send(self, master: int, frame: bytes) -> None:
         with contextlib.suppress(BlockingIOError):  # nobody reads the line: a reply into a full buffer is lost, as on a wire
-            os.write(master, reply)
+            os.write(master, frame + struct.pack("<H", crc(frame)))

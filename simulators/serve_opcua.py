@@ -140,10 +140,7 @@ def put(station: Station, changes: Mapping[str, float], pulses: str = "") -> int
     """Write signals [eu of each], all or none, then let a bool go to 0, 1 and 0; return the status code."""
     steps = [*changes.items(), *((pulses, level) for level in (0.0, 1.0, 0.0) if pulses)]
     try:
-        for name, value in steps:
-            station.check(name, value)
-        for name, value in steps:
-            station.write(name, value)
+        station.write_all(steps)
     except Locked:
         return int(StatusCodes.BadInvalidState)
     except Refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from drivers.device import Device
@@ -85,6 +85,13 @@ class Station:
             raise Refused(f"{self.device.name}.{name} is only read")
         if not low <= value <= high:  # false for NaN
             raise Refused(f"{self.device.name}.{name}: expected {low:g} to {high:g} {signal.eu}, got {value:g}")
+
+    def write_all(self, changes: Sequence[tuple[str, float]]) -> None:
+        """Set signals [eu of each] one after another, all or none; raise `Refused`."""
+        for name, value in changes:
+            self.check(name, value)
+        for name, value in changes:
+            self.write(name, value)
 
     def write(self, name: str, value: float) -> None:
         """Set a signal [its eu]; raise `Refused` for what `check` or the plant refuse."""
