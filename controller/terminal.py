@@ -135,7 +135,7 @@ def report_text(report: Report) -> RenderableType:
     figures.add_row("Purity P", _figure(report.purity.value, 2, "%"), report.purity.says)
     figures.add_row("  by metals", _figure(report.metals_purity, 2, "%"), "cross-check")
     figures.add_row("Recovery", _figure(balance.recovery, 1, "%"), f"± {_figure(balance.uncertainty, 1)}, on assays and weights")
-    figures.add_row("Dry product", _figure(balance.product_mass, 1, "kg"), _figure(balance.product, 0, "mol Ni+Co+Mn"))
+    figures.add_row("Dry product", _figure(balance.product_mass, 1, "kg"), _figure(balance.product, 0, f"mol {balance.metals}"))
     figures.add_row("Plant time", _hours(report.duration) if math.isfinite(report.duration) else "—", f"{len(report.entries)} journal entries")
     budget = Text("Budget: " + ", ".join(f"{line.name} {line.points:.3f}" for line in report.purity.budget[:8]) + " wt%")
     reagents = Text("Reagents: " + ", ".join(f"{name} {amount:.4g} {eu}" for name, amount, eu in report.reagents))

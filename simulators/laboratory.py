@@ -81,7 +81,7 @@ class Laboratory:
 
     measures = (
         "sample_done", "sample_source", "ni", "co", "mn", "li", "na", "k", "ca", "mg", "al", "fe", "cu", "zn", "si", "s", "f", "cl", "c",
-        "acid_insolubles", "moisture", "density", "d10", "d50", "d90", "tap_density",
+        "acid_insolubles", "moisture", "density", "d10", "d50", "d90", "tap_density", "pb",
     )  # fmt: skip
     sets = ("sample_point", "sample_request")
 

@@ -308,6 +308,8 @@ class Plant:
         if point == 9:
             crystals = self.crystalliser.content()
             return Sample() if crystals is None else solid_sample(crystals.inventory, crystals.dry, moisture=crystals.moisture)
+        if point == 10:
+            return liquid_sample(self.crystalliser.tank)
         return Sample()
 
     def truth(self) -> dict[str, float]:

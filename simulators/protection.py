@@ -37,6 +37,7 @@ _PURGE: Final = {**_HALT, "nitrogen_flow_sp": 100.0}
 _LEACH_DOSING: Final = {"acid_flow_sp": 0.0, "peroxide_flow_sp": 0.0}
 _PURIFY_DOSING: Final = {"naoh_flow_sp": 0.0, "acid_flow_sp": 0.0, "peroxide_flow_sp": 0.0, "powder_rate_sp": 0.0}
 _REACTOR_FILL: Final = {"feed_flow_sp": 0.0, "naoh_flow_sp": 0.0, "ammonia_flow_sp": 0.0, "water_flow_sp": 0.0}
+_CRYSTALLISER_FILL: Final = {"feed_flow_sp": 0.0, "naoh_flow_sp": 0.0, "acid_flow_sp": 0.0, "soda_flow_sp": 0.0, "jacket_valve": -20.0}
 _CLEAR_FILL: Final = {"transfer_pump": 0.0, "press_wash_flow_sp": 0.0, "niso4_flow_sp": 0.0, "coso4_flow_sp": 0.0, "mnso4_flow_sp": 0.0}
 
 # where two want one output the first wins
@@ -65,6 +66,10 @@ INTERLOCKS: Final = (
     Interlock("precipitation_reactor", "O2 high", "oxygen", 2.3, {"feed_flow_sp": 0.0}, 0.5),  # 2 %
     Interlock("filter_dryer", "P high", "pressure", 7.3, {"pressure_sp": 0.0}, 0.5),  # 7 bar
     Interlock("filter_dryer", "T high", "temperature", 133.0, {"heater": 0.0}, 5.0),  # 130 degC
+    Interlock("crystalliser", "level high", "volume", 4.3, _CRYSTALLISER_FILL, 0.1),  # 4.2 m3, near boil-over
+    Interlock("crystalliser", "T high", "temperature", 115.0, {"jacket_valve": 0.0}, 3.0),  # 112 degC
+    Interlock("crystalliser", "dryer T high", "cake_temperature", 155.0, {"heater": 0.0}, 5.0),  # 150 degC
+    Interlock("crystalliser", "centrifuge full", "cake_weight", 2480.0, {"transfer_pump": 0.0, "wash_flow_sp": 0.0}, 50.0),  # 2,400 kg
 )  # fmt: skip
 
 

@@ -10,34 +10,43 @@ import math
 from collections.abc import Mapping
 
 from controller.core.frame import BudgetLine, PurityView
-from controller.purity.composition import BUDGET, PRODUCT_METALS, budget, metals, purity
+from controller.purity.composition import CARBONATE, HYDROXIDE, Product
 from drivers.tags import Quality
 
-__all__ = ["FOLLOW", "estimate"]
+__all__ = ["estimate", "product_of", "record"]
 
-FOLLOW = ("al", "fe", "cu", "zn", "mg", "ca")  # precipitate with the metals
-
-
-def estimate(records: Mapping[str, float], *, product: str = "product", liquor: str = "liquor") -> PurityView:
-    """Return purity so far from the records of the batch."""
-    final = _assay(records, product)
-    recovery = records.get("balance.recovery", math.nan)
-    if final:
-        lines = tuple(BudgetLine(name, points, "assay") for name, points in _largest(budget(final)))
-        return PurityView(purity(final), Quality.GOOD, "from the assay of the dry product", lines, recovery)
-    clear = _assay(records, liquor)
-    if clear and metals(clear) > 0.0:
-        scale = PRODUCT_METALS / metals(clear)  # kg of liquor per kg of product
-        lost = {name: BUDGET[name] * clear.get(name, 0.0) * scale * 1e-4 for name in FOLLOW}
-        lines = tuple(BudgetLine(name, points, "estimate") for name, points in _largest(lost))
-        says = "at most, from the clear liquor; sulfate and sodium are known after the product's assay"
-        return PurityView(100.0 - sum(lost.values()), Quality.UNCERTAIN, says, lines, recovery)
-    return PurityView(math.nan, Quality.BAD, "not known before the assay of the clear liquor", (), recovery)
+_ASSAYS = {HYDROXIDE.name: "product", CARBONATE.name: "carbonate"}  # the record of a product's assay; recipes give it this name
+_BRINE = "brine"  # the record of the liquor that lithium carbonate falls from
 
 
-def _assay(records: Mapping[str, float], name: str) -> dict[str, float]:
+def record(records: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return what the record `name` holds, by the names within it."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): value for key, value in records.items() if key.startswith(prefix)}
+
+
+def product_of(records: Mapping[str, float]) -> tuple[Product, dict[str, float]]:
+    """Return what kind of product a batch makes, the hydroxide while no record says otherwise, and the assay of its product, empty before it."""
+    made = {name.partition(".")[0] for name in records}
+    product = CARBONATE if made & {_ASSAYS[CARBONATE.name], _BRINE, "mother_liquor"} else HYDROXIDE
+    return product, record(records, _ASSAYS[product.name])
+
+
+def estimate(records: Mapping[str, float], *, liquor: str = "liquor") -> PurityView:
+    """Return purity so far from the records of the batch."""
+    product, final = product_of(records)
+    recovery = records.get("balance.recovery", math.nan)
+    if final:
+        lines = tuple(BudgetLine(element, points, "assay") for element, points in _largest(product.budget(final)))
+        return PurityView(product.purity(final), Quality.GOOD, "from the assay of the dry product", lines, recovery)
+    clear = record(records, liquor)
+    if clear and product.moles(clear) > 0.0:
+        scale = product.amount / product.moles(clear)  # kg of liquor per kg of product
+        lost = {element: product.factors[element] * clear.get(element, 0.0) * scale * 1e-4 for element in product.follow}
+        lines = tuple(BudgetLine(element, points, "estimate") for element, points in _largest(lost))
+        says = "at most, from the clear liquor; sulfate and sodium are known after the product's assay"
+        return PurityView(100.0 - sum(lost.values()), Quality.UNCERTAIN, says, lines, recovery)
+    return PurityView(math.nan, Quality.BAD, "not known before an assay", (), recovery)
 
 
 def _largest(lost: Mapping[str, float]) -> list[tuple[str, float]]:

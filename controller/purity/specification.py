@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from controller.purity.composition import purity, ratio
+from controller.purity.composition import PRODUCTS, ratio
 from drivers.source import read_toml, validate
 
 __all__ = ["Finding", "Specification", "judge", "specifications"]
@@ -24,8 +25,9 @@ class Specification(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     title: str
+    product: Literal["hydroxide", "carbonate"]  # by whose formula P is counted
     purity: float  # [wt%] at least
-    ratio: float  # [mol%] each metal within this of its target
+    ratio: float | None = None  # [mol%] Ni, Co and Mn each within this of the target
     at_most: dict[str, float]  # [mg/kg]
     size: dict[str, tuple[float, float]]
 
@@ -54,16 +56,17 @@ def specifications(path: Path) -> dict[str, Specification]:
 def judge(specification: Specification, assay: Mapping[str, float], target: Mapping[str, float]) -> list[Finding]:
     """Return every finding; a value that was not measured fails.
 
-    `assay` is in [mg/kg] and [eu of the size limits]; `target` holds the mole fractions wanted.
+    `assay` is in [mg/kg] and [eu of the size limits]; `target` holds the mole fractions wanted, where the specification has a ratio.
     """
-    p = purity(assay)
+    p = PRODUCTS[specification.product].purity(assay)
     findings = [Finding("P", p, "wt%", f">= {specification.purity:g}", p >= specification.purity)]
-    whole = sum(target.values())
-    for metal, found in ratio(assay).items():
-        wanted = 100.0 * target[metal] / whole
-        off = abs(100.0 * found - wanted)
-        limit = f"{wanted:.1f} ± {specification.ratio:g}"
-        findings.append(Finding(metal.capitalize(), 100.0 * found, "mol%", limit, off <= specification.ratio))
+    if specification.ratio is not None:
+        whole = sum(target.values())
+        for metal, found in ratio(assay).items():
+            wanted = 100.0 * target[metal] / whole
+            off = abs(100.0 * found - wanted)
+            limit = f"{wanted:.1f} ± {specification.ratio:g}"
+            findings.append(Finding(metal.capitalize(), 100.0 * found, "mol%", limit, off <= specification.ratio))
     for name, most in specification.at_most.items():
         value = assay.get(name, math.nan)
         findings.append(Finding(name.capitalize(), value, "mg/kg", f"<= {most:g}", value <= most))

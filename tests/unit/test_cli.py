@@ -136,7 +136,7 @@ def test_an_unknown_command_or_option_is_refused() -> None:
 def test_what_comes_with_the_product_is_good(tmp_path: Path) -> None:
     cell = blackmass("check", "demo")
     assert cell.exit_code == 0, cell.output
-    assert "cell demo is good: 7 devices" in cell.stdout
+    assert "cell demo is good: 8 devices" in cell.stdout
     recipe = blackmass("check", "nmc622-pcam")
     assert recipe.exit_code == 0, recipe.output
     assert "recipe nmc622-pcam version" in recipe.stdout

@@ -35,7 +35,7 @@ def line_of(text: str) -> int:
 
 def test_the_demo_cell_is_good() -> None:
     plan = load_cell(DEMO).plan
-    assert set(plan.devices) == {"shredder", "hopper", "leach", "purification", "reactor", "filter", "laboratory"}
+    assert set(plan.devices) == {"shredder", "hopper", "leach", "purification", "reactor", "filter", "lithium", "laboratory"}
     rest = np.where(np.isnan(plan.rest), plan.outputs.low, plan.rest)  # a counter rests where it is
     assert np.all((rest >= plan.outputs.low) & (rest <= plan.outputs.high))
     assert [plan.outputs[int(place)].name for place in np.flatnonzero(np.isnan(plan.rest))] == ["QY-601.POINT", "QY-601.REQUEST"]

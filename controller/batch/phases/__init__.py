@@ -1,5 +1,5 @@
 """The phases that recipes can run. Importing this package makes them known."""
 
-from controller.batch.phases import basic, laboratory, ratio, release, weigh
+from controller.batch.phases import basic, carbonate, laboratory, ratio, release, weigh
 
-__all__ = ["basic", "laboratory", "ratio", "release", "weigh"]
+__all__ = ["basic", "carbonate", "laboratory", "ratio", "release", "weigh"]

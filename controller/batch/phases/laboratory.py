@@ -19,8 +19,11 @@ POINTS = {
     "dry_product": 5,
     "leach_cake": 6,
     "purification_cake": 7,
+    "crystalliser": 8,
+    "crystals": 9,
+    "mother_liquor": 10,
 }
-ELEMENTS = ("ni", "co", "mn", "li", "na", "k", "ca", "mg", "al", "fe", "cu", "zn", "si", "s", "f", "cl", "c", "acid_insolubles")
+ELEMENTS = ("ni", "co", "mn", "li", "na", "k", "ca", "mg", "al", "fe", "cu", "zn", "pb", "si", "s", "f", "cl", "c", "acid_insolubles")
 _OTHERS = {"moisture": "%", "density": "kg/m3", "d10": "um", "d50": "um", "d90": "um", "tap_density": "g/cm3"}
 
 
@@ -57,6 +60,6 @@ class Assay(Phase):
             yield f"waits for results that are GOOD; not so: {', '.join(doubtful[:4])}"
         for name in (*ELEMENTS, *_OTHERS):
             self.keep(name, unit.good(name))
-        if sum(self.records[f"{self.record}.{name}"] for name in ("ni", "co", "mn")) <= 0.0:
+        if sum(self.records[f"{self.record}.{name}"] for name in ("ni", "co", "mn", "li")) <= 0.0:
             self.progress.clear()  # a restart takes another sample
-            raise PhaseFailed(f"sample {number:.0f} of {self.point} holds no Ni, Co or Mn (0 mg/kg). Check the sample point and take it again.")
+            raise PhaseFailed(f"sample {number:.0f} of {self.point} holds no Ni, Co, Mn or Li (0 mg/kg). Check the sample point and take it again.")

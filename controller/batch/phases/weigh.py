@@ -17,13 +17,13 @@ _SPAN = 30.0  # [s] plant time over which it is averaged: a load cell is noisy
 @register
 @dataclass
 class Record(Phase):
-    """Average a measurement for half a minute and record it as ``<record>.mass``."""
+    """Average a measurement for half a minute and record it as ``<record>.value``."""
 
     spec: ClassVar = PhaseSpec(
         "record",
         {"of": ParameterSpec("role", roles=("measurement", "output", "loop"), say="the measurement")},
-        records={"mass": "kg"},
-        say="records a weight",
+        records={"value": "role:of"},
+        say="records a measurement, averaged",
     )
     of: str
 
@@ -32,5 +32,5 @@ class Record(Phase):
         while self.progress.setdefault("time", 0.0) < _SPAN:
             self.progress["sum"] = self.progress.get("sum", 0.0) + unit.good(self.of) * unit.dt
             self.progress["time"] += unit.dt
-            yield f"weighs {self.of}, now {unit.value(self.of):.4g} {unit.role(self.of).eu}"
-        self.keep("mass", self.progress["sum"] / self.progress["time"])
+            yield f"averages {self.of}, now {unit.value(self.of):.4g} {unit.role(self.of).eu}"
+        self.keep("value", self.progress["sum"] / self.progress["time"])

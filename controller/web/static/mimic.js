@@ -7,10 +7,10 @@ import { T } from "./texts.js";
 /** @import { Props, Reading, Unit } from "./types.js" */
 
 // where material goes; a class that is not here is drawn as a plain box at the end
-const ORDER = ["shredder", "weigh_hopper", "leach_tank", "purification_tank", "liquor_tank", "precipitator", "filter_dryer", "laboratory"];
+const ORDER = ["shredder", "weigh_hopper", "leach_tank", "purification_tank", "liquor_tank", "precipitator", "filter_dryer", "crystalliser", "laboratory"];
 const OFF_PATH = new Set(["laboratory"]);
 const LEVEL = ["volume", "weight", "level", "scrap"];
-const COLUMNS = 4;
+const ROWS = 2; // as long as there are not more than ten units
 
 /** Outline of a vessel in a box of 100 x 100, what stands in it, and whether it holds a level.
  * @type {Record<string, { outline: string, inside?: string, level: boolean }>} */
@@ -22,6 +22,7 @@ const VESSELS = {
   liquor_tank: { outline: "M12 5H88V95H12Z", level: true },
   precipitator: { outline: "M12 5H88V82Q88 95 50 95Q12 95 12 82Z", inside: "M50 -4V72M28 72H72M22 20V70M78 20V70", level: true },
   filter_dryer: { outline: "M12 12Q12 3 50 3Q88 3 88 12V75L60 95H40L12 75Z", inside: "M12 70H88M50 -4V60M30 60H70", level: true },
+  crystalliser: { outline: "M12 5H88V60L58 95H42L12 60Z", inside: "M50 -4V62M34 62H66M24 18V52M76 18V52", level: true },
   laboratory: { outline: "M38 5H62V38L88 95H12L38 38Z", level: false },
 };
 const PLAIN = { outline: "M8 8H92V92H8Z", level: true };
@@ -39,10 +40,11 @@ export const roleText = (role) => (role.length <= 3 ? (role === "ph" ? "pH" : ro
 export function Mimic({ view, places, open }) {
   const [box, { width, height }] = useSize();
   const units = inOrder(view.cell.units);
-  const rows = Math.max(1, Math.ceil(units.length / COLUMNS));
+  const columns = Math.min(5, Math.max(4, Math.ceil(units.length / ROWS)));
+  const rows = Math.max(1, Math.ceil(units.length / columns));
   const gap = Math.max(20, width * 0.026);
-  const [w, h] = [(width - (COLUMNS - 1) * gap - 4) / COLUMNS, (height - (rows - 1) * gap - 4) / rows];
-  const at = (/** @type {number} */ place) => ({ x: 2 + (place % COLUMNS) * (w + gap), y: 2 + Math.floor(place / COLUMNS) * (h + gap) });
+  const [w, h] = [(width - (columns - 1) * gap - 4) / columns, (height - (rows - 1) * gap - 4) / rows];
+  const at = (/** @type {number} */ place) => ({ x: 2 + (place % columns) * (w + gap), y: 2 + Math.floor(place / columns) * (h + gap) });
   const path = units.map((unit, place) => ({ unit, place })).filter(({ unit }) => ORDER.includes(unit.unit_class) && !OFF_PATH.has(unit.unit_class));
   const pipes = path.slice(1).map(({ place }, index) => {
     const [from, to] = [at(path[index].place), at(place)];
