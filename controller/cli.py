@@ -149,7 +149,7 @@ param_option = click.option("--param", multiple=True, metavar="NAME=VALUE", help
 @data_option
 @_explained
 def demo(recipe: str, param: tuple[str, ...], speed: float, feed: str, seed: int, port: int | None, influx: str | None, data: Path | None) -> None:
-    """Run a whole batch on the simulated cell: seven devices over OPC UA, Modbus TCP and Modbus RTU."""
+    """Run a whole batch on the simulated cell: eight devices over OPC UA, Modbus TCP and Modbus RTU."""
     from controller.app import Request, quiet_console, run_cell
 
     if data is None:

@@ -47,6 +47,7 @@ from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Le
 __all__ = ["Crystalliser", "CrystalliserParameters", "Crystals", "Source", "carbonate_solubility", "sulfate_solubility", "vapour_pressure"]
 
 _SULFATE, _CARBONATE, _MUD = range(3)  # rows of the solids: Na2SO4 with its water of crystallisation, Li2CO3, what else precipitates
+_OUTLETS = ("glauber_salt", "lithium_carbonate", "crystalliser_mud")  # where a cake goes, by what it mostly is
 _METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
 _CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _FORMS = [0.0 if place == CA else 1.0 for place in _METALS]  # calcium falls as carbonate
@@ -469,12 +470,9 @@ class Crystalliser:
                 self._dissolve(washed, ledger)
                 self._pass_on(washed, recycle and room > 0.0, dt, ledger)
         elif share == 0.0 and sp["discharge"] > 0.5 and spin.dry > 0.0:
-            kept = self.content()
-            product = self._is_product()
-            if product:
-                self.crystals = kept
+            self.crystals = self.content()
+            outlet = _OUTLETS[self._mostly()]
             liquor, solids = spin.drop()
-            outlet = "lithium_carbonate" if product else "glauber_salt"
             ledger.leave(outlet, solids.sum(axis=0), SALT)
             ledger.leave(outlet, liquor)
 
@@ -549,9 +547,9 @@ class Crystalliser:
         spin.solids[_MUD, HEAT] = solids[HEAT]
         return t
 
-    def _is_product(self) -> bool:
-        mass = (self.centrifuge.solids * _MASS).sum(axis=1)
-        return bool(mass[_CARBONATE] > mass[_SULFATE])
+    def _mostly(self) -> int:
+        """Return the row of which the cake has most."""
+        return int((self.centrifuge.solids * _MASS).sum(axis=1).argmax())
 
     def moisture(self) -> float:
         """Return water in the cake [% of the wet cake], without that of crystallisation."""
@@ -561,7 +559,7 @@ class Crystalliser:
     def content(self) -> Crystals | None:
         """Return the lithium carbonate in the centrifuge, or the last that was dropped."""
         spin = self.centrifuge
-        if spin.dry > 0.0 and self._is_product():
+        if spin.dry > 0.0 and self._mostly() == _CARBONATE:
             return Crystals(spin.solids.sum(axis=0) + spin.liquor, spin.dry, self.moisture())
         return self.crystals
 

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: seven simulated devices over the real protocols, a whole batch, a released lot, exit status 0.
+"""The demo as a newcomer runs it: eight simulated devices over the real protocols, a whole batch, a released lot, exit status 0.
 
 Faster than by default (36 s of plant time a scan instead of 27), so that it fits into a test run; nothing else differs.
 """

@@ -1,4 +1,4 @@
-"""The service over the real protocols: seven simulated devices in a process of their own, a real journal, a real historian.
+"""The service over the real protocols: eight simulated devices in a process of their own, a real journal, a real historian.
 
 The plant runs 300 times as fast as the clock, so that a batch gets somewhere; links do not speed up.
 """

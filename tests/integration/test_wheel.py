@@ -99,7 +99,7 @@ def test_it_runs_from_another_directory(installed: Installed) -> None:
     assert (version.returncode, version.stdout) == (0, f"blackmass, version {controller.__version__}\n")
     cell = installed.run("blackmass", "check", "demo")
     assert cell.returncode == 0, cell.stderr
-    assert "cell demo is good: 7 devices" in cell.stdout
+    assert "cell demo is good: 8 devices" in cell.stdout
     assert str(installed.root) in cell.stdout
     recipe = installed.run("python", "-m", "controller.cli", "check", "nmc622-pcam")
     assert recipe.returncode == 0, recipe.stderr

@@ -1,7 +1,7 @@
 """Every recipe of the library, whole, in lockstep on its nominal feed.
 
-pCAM: released, at least 99 % pure, at least 97 % recovered. Lithium carbonate, from LFP and from the mother liquor that an NMC batch leaves: released,
-at least 99.5 % pure.
+pCAM: released, at least 99 % pure, at least 97 % recovered. Lithium carbonate, from LFP and from the mother liquor that an NMC batch leaves:
+released, at least 99.5 % pure.
 """
 
 from __future__ import annotations
