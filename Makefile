@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PAGE   := controller/web/static/vendor/.done
+PEERS  := tests/foreign/node_modules/.done
+
+# every array here is small: threads of the linear algebra would only wait for each other
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: demo test lint bench docs plots lock influxd clean help
 .DEFAULT_GOAL := help
@@ -16,7 +20,7 @@ help:
 demo: $(VENV)/.run $(PAGE)
 	@$(BIN)/blackmass demo $(if $(SPEED),--speed $(SPEED)) $(if $(INFLUX),--influx $(INFLUX)) $(if $(PORT),--port $(PORT)) $(if $(DATA),--data $(DATA))
 
-test: $(VENV)/.dev $(PAGE) lint
+test: $(VENV)/.dev $(PAGE) $(PEERS) lint
 	@$(BIN)/python -m controller.web.vendor --dev
 	@if [ "$$CI" = "true" ]; then tests/influxd/build; fi
 	@$(BIN)/python -m pytest $(ARGS)
@@ -68,10 +72,17 @@ $(PAGE): controller/web/package-lock.json controller/web/vendor.py | $(VENV)/.ru
 	@$(BIN)/python -m controller.web.vendor
 	@touch $@
 
+# Clients of other makes, which only the tests use.
+$(PEERS): tests/foreign/package-lock.json
+	@command -v npm >/dev/null || \
+	  { echo "The foreign clients of the tests come from npm, which is not installed; on Debian: apt-get install npm" >&2; exit 1; }
+	@cd tests/foreign && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
 # New pins: needs uv (pip install uv).
 lock:
 	uv pip compile pyproject.toml --group build --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --output-file requirements/run.txt
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --python-version 3.11 --no-header --no-annotate --quiet --output-file requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) build dist controller/web/node_modules controller/web/static/vendor .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist tests/foreign/node_modules controller/web/node_modules controller/web/static/vendor .mypy_cache .ruff_cache .pytest_cache

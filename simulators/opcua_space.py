@@ -80,6 +80,9 @@ class _MonitoredItems(MonitoredItemService):
     """The monitored items of one subscription."""
 
     async def _create_data_change_monitored_item(self, params: ua.MonitoredItemCreateRequest) -> ua.MonitoredItemCreateResult:
+        asked = params.RequestedParameters
+        if type(asked.Filter) is ua.ExtensionObject and asked.Filter.TypeId.is_null():
+            asked.Filter = None  # no filter, as clients of other makes write it
         if (problem := self._filter_problem(params)) is not None:
             return ua.MonitoredItemCreateResult(StatusCode=status_code(problem))
         return await super()._create_data_change_monitored_item(params)

@@ -34,7 +34,7 @@ class Filter(FilterDryer):
 def filled() -> Filter:
     """Return a filter with 270 kg of hydroxide in its mother liquor, drained."""
     tank = Filter()
-    tank.step(dict.fromkeys(tank.sets, 0.0), DT, Slurry(MOTHER * 1500.0, METALS.copy(), 0.42 * float(METALS[S]), Particles(), 50.0), Ledger())
+    tank.step(dict.fromkeys(tank.sets, 0.0), DT, Slurry(MOTHER * 1500.0, METALS.copy(), 0.42 * float(METALS[S]), Particles()), Ledger())
     while litres(tank.free) > 1e-3:
         tank.work(1.0, drain=1.0, pressure_sp=3.0)
     return tank

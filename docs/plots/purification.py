@@ -6,7 +6,7 @@ import numpy as np
 from style import COLOURS, canvas, save
 
 from drivers.tags import FloatArray
-from simulators.components import AL, ATOMIC, CO, CU, FE2, FE3, MN, NI, SI, WATER, C, F, S, litres
+from simulators.components import AL, ATOMIC, CO, CU, FE2, FE3, HEAT, MN, NI, SI, WATER, WATER_HEAT, C, F, S, litres
 from simulators.feed import FEEDS
 from simulators.purification import PurificationTank
 from simulators.vessels import Ledger
@@ -22,6 +22,7 @@ def leached() -> FloatArray:
     n[F], n[SI], n[FE3] = 0.3 * n[F], 0.1 * n[SI], n[FE2]
     n[[C, CU, FE2]] = 0.0
     n[S], n[WATER] = 6200.0, 4000.0
+    n[HEAT] = WATER_HEAT * n[WATER] * (T - 25.0)
     return n
 
 
@@ -32,8 +33,8 @@ class Tank(PurificationTank):
         """Go on for so long with these setpoints, the rest at 0, held at temperature."""
         held = dict.fromkeys(self.sets, 0.0) | {"stirrer_speed_sp": 100.0} | setpoints
         for _ in range(round(60.0 * minutes / DT)):
-            self.temperature = T
-            self.step(held, DT, None, None, T, Ledger())
+            held["jacket_valve"] = min(max(20.0 * (T - self.temperature), -100.0), 100.0)
+            self.step(held, DT, None, None, Ledger())
 
     def bring(self, ph: float, minutes: float, reagent: str) -> None:
         """Dose caustic or acid towards `ph`, the nearer the slower, for so long."""

@@ -111,6 +111,7 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "d50": ("input", 46, "425D 449C", 55.317),
         "d90": ("input", 48, "42E1 449C", 112.634),
         "tap_density": ("input", 50, "4037 6AE8", 2.8659),
+        "pb": ("input", 52, "4030 0000", 2.75),
         "sample_point": ("holding", 2, "0009", 9.0),
         "sample_request": ("holding", 3, "0009", 9.0),
     },
