@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -62,6 +62,17 @@ class Feed:
         for element, share in self.composition.items():
             out[NAMES.index("Fe2" if element == "Fe" else element)] += share * 10.0 / ATOMIC[element]
         return out
+
+    def with_foil(self, factor: float) -> Feed:
+        """Return the feed with `factor` times its copper and aluminium, the rest in proportion."""
+        if factor == 1.0:
+            return self
+        composition = dict(self.composition)
+        for metal in ("Cu", "Al"):
+            composition[metal] = composition.get(metal, 0.0) * factor
+        whole = 100.0 + sum(composition[metal] - self.composition.get(metal, 0.0) for metal in ("Cu", "Al"))
+        scaled = {element: 100.0 / whole * share for element, share in composition.items()}
+        return replace(self, composition=MappingProxyType(scaled), lfp=100.0 / whole * self.lfp)
 
     def lfp_per_kg(self) -> FloatArray:
         """Return mol of each component that the LFP in 1 kg brings, shape (NC,)."""

@@ -11,7 +11,7 @@ import numpy as np
 from drivers.device import Profile
 from drivers.tags import FloatArray
 from simulators.actuators import Actuators, Output, actuator
-from simulators.components import CO, HEAT, LIQUOR, MN, NI, OXIDE, WATER, vector
+from simulators.components import CO, HEAT, LI, LIQUOR, MN, NI, OXIDE, WATER, vector
 from simulators.constants import draw_shifts
 from simulators.crystalliser import Crystalliser
 from simulators.equilibrium import Table
@@ -26,7 +26,7 @@ from simulators.leach import LeachTank
 from simulators.precipitation import Reactor
 from simulators.protection import INTERLOCKS, Protection
 from simulators.purification import PurificationTank
-from simulators.shredder import Hopper, Shredder
+from simulators.shredder import Hopper, Shredder, carry_over
 from simulators.vessels import Content, Ledger, held
 
 __all__ = ["Plant"]
@@ -66,7 +66,6 @@ class Plant:
         if not (math.isfinite(step) and 0.0 < step <= 10.0):
             raise ValueError(f"step: expected 0 to 10 s, got {step:g} s")
         self.time = 0.0
-        self.feed = feed
         self._step, self._due = step, 0.0
         self._rng = np.random.default_rng(seed)
         self.faults = Faults(seed=seed) if faults is None else faults
@@ -75,6 +74,7 @@ class Plant:
         parameters = PlantParameters() if instance is None else instance_parameters(instance)
         table = Table() if instance is None else Table(draw_shifts(instance))
         heats = Heats(parameters.heats)
+        self.feed = feed = feed.with_foil(carry_over(parameters.shredder))
         self.shredder = Shredder(0.0, parameters.shredder)
         self.hopper = Hopper()
         self.leach = LeachTank(feed, parameters.leach, table, heats)
@@ -315,7 +315,8 @@ class Plant:
     def truth(self) -> dict[str, float]:
         """Return what only the simulator knows.
 
-        Ni+Co+Mn [mol] charged, added, in product, held and lost by outlet; recovery [%]; of the product composition and purity P [wt%].
+        Ni+Co+Mn [mol] charged, added, in product, held and lost by outlet; recovery [%]; of the product composition and purity P [wt%];
+        Li [mol] sold as carbonate.
         """
         ledger = self.ledger
         charged = self.leach.charged
@@ -328,6 +329,9 @@ class Plant:
                 out[f"lost.{outlet}"] = _metal(inventory)
         out["held"] = _metal(held(self._wet()))
         out["recovery"] = 100.0 * (product - out["added"]) / charged if charged > 0.0 and product > 0.0 else math.nan
+        sold = ledger.out.get("lithium_carbonate")
+        if sold is not None:
+            out["lithium_carbonate"] = float(sold[LI])
         content = self.filter.content()
         if content is not None:
             sample = self.sample(5)

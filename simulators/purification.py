@@ -13,6 +13,7 @@ from simulators.components import (
     AL,
     AMBIENT,
     BOUND,
+    CA,
     CO,
     CU,
     FE2,
@@ -25,6 +26,7 @@ from simulators.components import (
     LIQUID_MASS,
     LIQUOR,
     METAL,
+    MG,
     NA,
     NAMES,
     NC,
@@ -35,6 +37,8 @@ from simulators.components import (
     WATER,
     C,
     F,
+    P,
+    S,
     litres,
     vector,
 )
@@ -46,16 +50,26 @@ from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Le
 
 __all__ = ["CakePressParameters", "PurificationParameters", "PurificationTank"]
 
-# rows of the solids: hydroxides and fluorides, metals, sorbed (comes off), sorbed (stays), what passed the cloth of the leach press
-_HYDROXIDE, _METAL, _LOOSE, _FAST, _RESIDUE = range(5)
-_ROWS = (SALT, METAL, SALT, SALT, OXIDE)  # their forms
+# rows of the solids: hydroxides and cryolite, metals, sorbed (comes off), sorbed (stays), what passed the cloth of the leach press, other salts
+_HYDROXIDE, _METAL, _LOOSE, _FAST, _RESIDUE, _SALTS = range(6)
+_ROWS = (SALT, METAL, SALT, SALT, OXIDE, SALT)  # their forms
 _METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
 _CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _SORBS = [NI, CO, LI]
-_MASS = np.tile(LIQUID_MASS, (5, 1))
+_MASS = np.tile(LIQUID_MASS, (6, 1))
 _MASS[_HYDROXIDE, _METALS] += 0.017007 * np.array(_CHARGE)
 _MASS[:, C] = 0.01201
 _MASS[:, [H2O2, WATER]] = 0.0
+_MASS[_SALTS, WATER] = 1.0  # of crystallisation
+# the other salts: cation, anion, anions per cation, water of crystallisation per cation [kg/mol]
+_SPARSE = {
+    "FePO4": (FE3, P, 1.0, 0.0),
+    "AlPO4": (AL, P, 1.0, 0.0),
+    "CaF2": (CA, F, 2.0, 0.0),
+    "MgF2": (MG, F, 2.0, 0.0),
+    "gypsum": (CA, S, 1.0, 0.03603),
+}
+_LOOK = 10.0  # [s] between two looks at them: they take minutes
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ class PurificationParameters:
     stir_full: float = parameter(80.0, "rpm", "A", "adds a whole rate; with `stir_rest`, all solids are off the floor at 0.8 of it")
     hydroxide: float = parameter(120.0, "s", "A", "process.md section 3: Al, Fe(III)")
     divalent: float = parameter(300.0, "s", "A", "Cu, Ni, Co, Mn")
-    fluoride: float = parameter(600.0, "s", "A", "process.md section 3")
+    fluoride: float = parameter(600.0, "s", "A", "process.md section 3; phosphates and gypsum too")
     aged: float = parameter(30000.0, "s", "A", "Al, Fe(III) back out of an aged cake near pH 5; faster in acid: at pH 3 the cake dissolves whole")
     aged_fluoride: float = parameter(200000.0, "s", "A", "the same of cryolite")
     aged_acid: float = parameter(1e-4, "1", "A", "aH that doubles those rates")
@@ -125,7 +139,7 @@ class PurificationTank:
         self.p = parameters or PurificationParameters()
         self.heats = heats or Heats()
         self.liquor: FloatArray = np.zeros(NC)
-        self.solids: FloatArray = np.zeros((5, NC))
+        self.solids: FloatArray = np.zeros((6, NC))
         self.clear: FloatArray = np.zeros(NC)
         self.temperature = AMBIENT
         self.shell = Shell()
@@ -138,6 +152,7 @@ class PurificationTank:
         self.solid_mass = 0.0
         self.hydrogen = 0.0  # [mol/s]
         self.orp = 200.0
+        self._since = 0.0  # [s] since the last look at the salts
 
     def volume(self) -> float:
         """Return the slurry's volume [L]."""
@@ -167,6 +182,10 @@ class PurificationTank:
             self._cement(volume, dt)
             self._precipitate(volume, dt)
             self._sorb(volume, dt)
+            self._since += dt
+            if self._since >= _LOOK:
+                self._fall(self._since)
+                self._since = 0.0
             # carbonate of the caustic leaves as CO2 from a sour liquor
             if self.chemistry.ph < 6.5 and n[C] > 0.0:
                 gas = vector({C: float(n[C]), HEAT: self.heats.of[GAS, C] * float(n[C])})
@@ -286,6 +305,30 @@ class PurificationTank:
             n[SI] -= silica
             row[SI] += silica
 
+    def _fall(self, dt: float) -> None:
+        """Move phosphates, fluorides and gypsum towards their saturation, first order."""
+        n, row = self.liquor, self.solids[_SALTS]
+        share = 1.0 - math.exp(-dt / self.p.fluoride)
+        least = 1e-7 * float(n[WATER])  # with which a dissolving solid begins
+        for name, (cation, anion, count, hydrate) in _SPARSE.items():
+            solid = float(row[cation])
+            if cation == CA:  # what is not gypsum is fluoride
+                solid = float(row[S]) if anion == S else max(solid - float(row[S]), 0.0)
+            have, with_ = float(n[cation]), float(n[anion]) / count
+            if solid <= 0.0 and (have <= 0.0 or with_ <= 0.0):
+                continue
+            index = min(max(self.chemistry.saturation(name), -3.0), 9.0)
+            if index > 0.0:
+                x = min(have * (1.0 - 10.0**-index), with_ * (1.0 - 10.0 ** (-index / count)), 0.9 * have, 0.9 * with_) * share
+            elif solid > 0.0:
+                x = -min((min(have, with_) + least) * (10.0 ** (-index / (1.0 + count)) - 1.0) * share, solid)
+            else:
+                continue
+            for place, part in ((cation, 1.0), (anion, count), (WATER, hydrate)):
+                moved = max(part * x, -float(row[place]))
+                n[place] -= moved
+                row[place] += moved
+
     def _sorb(self, volume: float, dt: float) -> None:
         """Move Ni, Co and Li between the liquor and the surface of the Al hydroxide."""
         p = self.p
@@ -319,7 +362,7 @@ class PurificationTank:
             part = 1.0 if volume - moved < 1.0 else moved / volume
             liquor, solids = self.liquor * part, self.solids * part
             self.liquor = self.liquor - liquor if part < 1.0 else np.zeros(NC)
-            self.solids = self.solids - solids if part < 1.0 else np.zeros((5, NC))
+            self.solids = self.solids - solids if part < 1.0 else np.zeros((6, NC))
             self.solid_mass *= 1.0 - part
             out, bled = press.filter(liquor, solids)
             self._pass(out, bled, ledger)

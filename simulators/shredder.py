@@ -12,7 +12,7 @@ from simulators.components import AMBIENT
 from simulators.parameters import parameter
 from simulators.vessels import approach
 
-__all__ = ["Hopper", "Shredder", "ShredderParameters"]
+__all__ = ["Hopper", "Shredder", "ShredderParameters", "carry_over"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class ShredderParameters:
     fines: float = parameter(0.54, "kg/kg", "A", "black mass per scrap", range=(0.45, 0.62))
     clearing: float = parameter(1.0 / 2400.0, "1/(rpm s)", "A", "k of F_out = k omega M, process.md section 3")
     energy: float = parameter(35.0, "kWh/t", "A", "process.md section 3", range=(15.0, 60.0))
+    cut: float = parameter(0.5, "mm", "size", "process.md section 2: of the sieve, 0.25-1 mm")
+    foil: float = parameter(2.0, "mm", "A", "d63 of copper and aluminium fragments at 35 kWh/t", range=(1.5, 3.0))
+    foil_spread: float = parameter(1.2, "1", "A", "process.md section 3: n of Rosin-Rammler")
+    foil_energy: float = parameter(0.5, "1", "A", "power of the energy by which they get finer", range=(0.3, 0.7))
     idle: float = parameter(6.0, "kW", "A", "of the empty rotor")
     rated: float = parameter(60.0, "kW", "size", "at `rated_speed`")
     rated_speed: float = parameter(30.0, "rpm", "size", "of the rotor")
@@ -45,6 +49,22 @@ class ShredderParameters:
     loss: float = parameter(1.2, "kW/K", "A", "to the room and the purge")
     residual: float = parameter(20.0, "kJ/kg", "A", "process.md section 3: charge left in the cells", range=(9.0, 45.0))
     speed_least: float = parameter(5.0, "rpm", "size", "own interlock of the feed")
+
+
+_NOMINAL = 0.5, 35.0  # [mm], [kWh/t]: for which a feed names its copper and aluminium
+
+
+def carry_over(p: ShredderParameters) -> float:
+    """Return the share of copper and aluminium that passes the sieve, over that at the nominal cut and energy.
+
+    A harder blow makes finer fragments, a coarser sieve lets larger ones through (process.md section 5): Rosin-Rammler's law for both.
+    """
+
+    def passing(cut: float, energy: float) -> float:
+        size = p.foil * (_NOMINAL[1] / energy) ** p.foil_energy
+        return 1.0 - math.exp(-((cut / size) ** p.foil_spread))
+
+    return passing(p.cut, p.energy) / passing(*_NOMINAL)
 
 
 class Shredder:
