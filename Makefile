@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PAGE   := controller/web/static/vendor/.done
+# what computes runs side by side; what talks over sockets and ptys against the clock runs alone
+PURE   := tests/unit tests/golden drivers recipes controller/core simulators
+WIRE   := tests/integration tests/faults tests/e2e
 PEERS  := tests/foreign/node_modules/.done
 
 # every array here is small: threads of the linear algebra would only wait for each other
@@ -23,7 +26,12 @@ demo: $(VENV)/.run $(PAGE)
 test: $(VENV)/.dev $(PAGE) $(PEERS) lint
 	@$(BIN)/python -m controller.web.vendor --dev
 	@if [ "$$CI" = "true" ]; then tests/influxd/build; fi
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(PURE)
+	@$(BIN)/python -m pytest $(WIRE)
+endif
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -58,7 +58,7 @@ def carbonate(state: BatchState, plant: Plant) -> Balance:
     whole = balance(state.records)
     sold = float(plant.ledger.out["lithium_carbonate"][LI])
     assert whole.metals == "Li"
-    assert whole.product == pytest.approx(sold, rel=0.06)  # an assay of 1.5 % and a load cell
+    assert whole.product == pytest.approx(sold, rel=0.08)  # an assay of 1.5 % and a load cell of 3 t
     return whole
 
 
@@ -86,7 +86,7 @@ def test_it_makes_lithium_carbonate_from_lfp() -> None:
     plant = plant_of("lfp", 3)
     whole = carbonate(run("lfp-lithium-carbonate", plant), plant)
     assert whole.source == "black mass"
-    assert whole.recovery > 60.0
+    assert whole.recovery > 75.0
 
 
 def test_the_pcam_recipes_differ_in_their_ratio_alone() -> None:
