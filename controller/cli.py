@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import logging
+import math
 import os
 import sys
 import urllib.error
@@ -256,10 +257,16 @@ def simulate(
 
 @main.command()
 @click.argument("file")
+@click.option("--online", is_flag=True, help="Read every tag of the cell once from its devices, too; nothing is written.")
+@device_option
+@data_option
 @_explained
-def check(file: str) -> None:
+def check(file: str, online: bool, device: tuple[str, ...], data: Path | None) -> None:
     """Check a cell file or a recipe; name every mistake with file:line:column."""
     path = Path(file)
+    if online:
+        _check_online(load_cell(_cell_file(file), addresses=_pairs(device, "NAME=ADDRESS")), data)
+        return
     if path.suffix in (".yaml", ".yml"):
         recipe = Library(_classes()).load(file)
         click.echo(
@@ -277,6 +284,51 @@ def check(file: str) -> None:
         f"{plan.file}: cell {plan.id} is good: {len(plan.devices)} devices, {len(plan.inputs)} inputs, {len(plan.outputs)} outputs, "
         f"{len(plan.loops.names)} loops, {len(plan.interlocks.names)} interlocks, {len(plan.alarms.names)} alarms, {len(plan.units)} units"
     )
+
+
+def _check_online(cell: LoadedCell, data: Path | None) -> None:
+    from controller.commissioning import look
+    from drivers.tags import Quality
+
+    rows = asyncio.run(look(cell.plan, data or data_home() / cell.plan.id))
+    table = Table("tag", "signal", "value", "eu", "quality", "age", "round trip", "", box=None)
+    for row in rows:
+        bad = row.quality is Quality.BAD
+        value = "—" if math.isnan(row.value) else f"{row.value:.6g}"
+        timing = ("", "") if bad else (f"{row.age:.1f} s", f"{row.round_trip * 1e3:.1f} ms")
+        table.add_row(row.tag, f"{row.device}.{row.signal}", value, row.eu, row.quality.name, *timing, row.why, style="bold red" if bad else "")
+    Console().print(table, highlight=False)
+    lost = sum(row.quality is Quality.BAD for row in rows)
+    click.echo(f"{len(rows) - lost} of {len(rows)} tags can be used")
+    sys.exit(1 if lost else 0)
+
+
+@main.command()
+@click.argument("cell")
+@device_option
+@_explained
+def plan(cell: str, device: tuple[str, ...]) -> None:
+    """Show what polling CELL asks of its wires: requests, time on serial lines, headroom. Exit status 1 if it does not fit."""
+    from controller.commissioning import crowded, line_plans
+
+    lines = line_plans(load_cell(_cell_file(cell), addresses=_pairs(device, "NAME=ADDRESS")).plan.devices.values())
+    for line in lines:
+        serial = any(one.time for one in line.devices)
+        click.echo(f"{line.link}" + (f": reads take {line.busy:.0%} of its time, headroom {line.headroom:.0%}" if serial else ""))
+        for one in line.devices:
+            asked = f"{len(one.requests)} requests" if one.requests else "one read"
+            spent = f", {one.time * 1e3:.1f} ms" if one.time else ""
+            click.echo(f"  {one.device}: {one.signals} signals in {asked} every {one.period * 1e3:.0f} ms{spent}")
+            for request in one.requests:
+                last = request.address + request.count - 1
+                click.echo(
+                    f"    unit {one.unit} {request.table} {request.address} to {last}: {', '.join(request.names[:4])}"
+                    + (f" and {len(request.names) - 4} more" if len(request.names) > 4 else "")
+                )
+    problems = [sentence for _, sentence in crowded(lines)]
+    for sentence in problems:
+        click.echo(sentence, err=True)
+    sys.exit(1 if problems else 0)
 
 
 def _classes() -> Any:

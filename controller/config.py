@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from controller.cell_file import CellFile, InfluxConfig, OutputRole, Part, TagBinding, WebConfig
+from controller.commissioning import crowded, line_plans
 from controller.core.frame import Point
 from controller.core.plan import (
     AlarmRows,
@@ -26,6 +27,7 @@ from controller.core.plan import (
 from drivers import eu
 from drivers.device import Address, AddressError, Device, Profile, find_profile
 from drivers.image import Freshness
+from drivers.modbus_plan import PlanError
 from drivers.source import BadInput, Document, KeyPath, Problem, read_toml, validate
 from drivers.tags import Tag, TagTable
 from recipes.classes import UnitClass, load_classes
@@ -252,6 +254,13 @@ class _Compiler:
                 int(places[device.profile.place(SAFE_STATE)]) if SAFE_STATE in device.profile.names else -1,
             )
         self.freshness = Freshness(uncertain, bad)
+        try:
+            lines = line_plans(self.device_rows.values())
+        except PlanError as error:
+            self.say(("devices",), str(error))
+        else:  # a simulated line is a pty, which has no baud rate; another speed than 1 is refused for a real one elsewhere
+            for name, sentence in crowded(lines) if not self.file.cell.simulated and self.speed == 1.0 else ():
+                self.say(("devices", name, "address"), sentence)
 
     def _no_tag(self, tag: str) -> str:
         near = difflib.get_close_matches(tag, [*self.bound, *self.file.selectors], 2)

@@ -1,0 +1,98 @@
+"""`blackmass plan` and `blackmass check --online`, against served devices as an engineer would meet them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from controller.cli import main
+from tests.integration.test_serve import line, serving
+
+pytestmark = pytest.mark.wire
+
+CELL = """
+[cell]
+id = "small"
+description = "A tank and a scale"
+scan = "200 ms"
+simulated = {simulated}
+
+[devices.leach]
+profile = "leach_tank"
+address = "{leach}"
+[devices.leach.tags]
+"TT-201" = "temperature"
+"AT-201" = "ph"
+
+[devices.hopper]
+profile = "weigh_hopper"
+address = "modbus-rtu:lines/scale?unit=2&baud={baud}"
+[devices.hopper.tags]
+"WT-111" = "weight"
+"FY-111" = "feeder_rate_sp"
+
+[units.T-1]
+class = "weigh_hopper"
+[units.T-1.roles]
+weight = "WT-111"
+feeder = {{ output = "FY-111" }}
+"""
+DEVICES = [
+    {"name": "leach", "profile": "leach_tank", "address": "modbus-tcp://127.0.0.1:0?unit=1"},
+    {"name": "hopper", "profile": "weigh_hopper", "address": "modbus-rtu:lines/scale?unit=2&baud=19200"},
+]
+
+
+def written(folder: Path, *, leach: str = "modbus-tcp://127.0.0.1:5020?unit=1", baud: int = 19200, simulated: bool = False) -> Path:
+    path = folder / "small.toml"
+    path.write_text(CELL.format(leach=leach, baud=baud, simulated=str(simulated).lower()), encoding="utf-8")
+    return path
+
+
+def blackmass(*arguments: str | Path) -> Result:
+    return CliRunner(env={"COLUMNS": "160"}).invoke(main, [str(argument) for argument in arguments])
+
+
+def test_plan_names_requests_and_headroom(tmp_path: Path) -> None:
+    shown = blackmass("plan", written(tmp_path))
+    assert shown.exit_code == 0, shown.output
+    assert "lines/scale, 19200 baud: reads take 23% of its time, headroom 77%" in shown.stdout
+    assert "unit 2 input 0 to 5: identity, weight, feeder_rate" in shown.stdout
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = written(tmp_path, baud=2400)
+    for command in (("plan", path), ("check", path), ("run", path)):
+        shown = blackmass(*command)
+        assert shown.exit_code != 0
+        assert "small.toml:17:" in shown.output  # the device's address
+        assert "reads would take" in shown.output
+        assert "raise the baud rate" in shown.output
+    assert blackmass("check", written(tmp_path, baud=2400, simulated=True)).exit_code == 0  # a pty has no baud rate
+
+
+def test_check_online_reads_every_tag(tmp_path: Path) -> None:
+    with serving(DEVICES, tmp_path) as process:
+        path = written(tmp_path, leach=line(process)["endpoints"]["leach"])
+        shown = blackmass("check", path, "--online", "--data", tmp_path)
+        assert shown.exit_code == 0, shown.output
+        rows = {row.split()[0]: row.split() for row in shown.stdout.splitlines() if row.strip().startswith(("TT", "AT", "WT", "FY"))}
+        assert set(rows) == {"TT-201", "AT-201", "WT-111", "FY-111"}
+        assert rows["TT-201"][1] == "leach.temperature"
+        assert float(rows["TT-201"][2]) == pytest.approx(22.0, abs=2.0)
+        assert rows["TT-201"][3:5] == ["degC", "GOOD"]
+        assert rows["WT-111"][4] == "GOOD"
+        assert "6 of 6 tags can be used" in shown.stdout
+
+
+def test_check_online_says_what_does_not_answer(tmp_path: Path) -> None:
+    with serving(DEVICES[1:], tmp_path) as process:
+        line(process)
+        shown = blackmass("check", written(tmp_path, leach="modbus-tcp://127.0.0.1:1?unit=1"), "--online", "--data", tmp_path)
+    assert shown.exit_code == 1
+    assert "3 of 6 tags can be used" in shown.stdout
+    [lost] = [row for row in shown.stdout.splitlines() if row.strip().startswith("TT-201")]
+    assert "BAD" in lost
+    assert "—" in lost
