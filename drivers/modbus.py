@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import struct
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,27 +17,39 @@ from drivers.device import Device
 from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
 from drivers.modbus_codec import BitBlock, decode_one, encode_one
 from drivers.modbus_line import BadReply, DeviceSaidNo, Line, LinkDown, release_line, share_line
-from drivers.modbus_plan import Request, Spot, plan, spots
+from drivers.modbus_plan import Request, Spot, halves, plan, spots
 from drivers.pause import Pause
 from drivers.tags import FloatArray, Quality, QualityArray
 
 __all__ = ["ModbusDriver"]
 
+log = logging.getLogger(__name__)
 
 _PROBE: Final = 0.25  # [s] that a unit which was silent last time may hold up a line shared with others
+_NO_SUCH: Final = (2, 3)  # exceptions that are about an address, and will not pass by themselves
+_QUARANTINE: Final = 60.0  # [s]
 _DONE_OR_NOT: Final = (4, 5, 11)  # exceptions after which a write may have happened
+
+
+@dataclass(slots=True)
+class _Block:
+    """One read, and when it may be asked for again [s, monotonic]: a refused value waits in quarantine."""
+
+    request: Request
+    after: float = -math.inf
 
 
 class ModbusDriver(Driver):
     """One Modbus device: the blocks of its plan, read one after the other.
 
-    A block that the device refuses is BAD while the others live. Any timeout ends the read, since the link must be opened again.
+    A block with an address that the device refuses is split in halves from read to read, until the refused value stands alone: it is BAD and
+    in quarantine, asked for again after a minute, while its neighbours live. Any timeout ends the read, since the link must be opened again.
     """
 
     def __init__(self, device: Device, *, data: Path, timeout: float = 1.0) -> None:
         super().__init__(device, timeout=min(timeout, 1.0))
         self._data = data
-        self._requests = plan(device.profile)
+        self._blocks = [_Block(request) for request in plan(device.profile)]
         self._spots: dict[str, Spot] = {spot.name: spot for spot in spots(device.profile)}
         self._n = len(device.profile.signals)
         self._line: Line | None = None
@@ -68,11 +82,17 @@ class ModbusDriver(Driver):
             allowed = _PROBE if line.path is not None and self._told is False else self.timeout
             try:
                 await line.open(self.timeout)
-                for request in self._requests:
+                for block in list(self._blocks):
+                    if loop.time() < block.after:
+                        continue
                     try:
-                        await self._read_block(line, request, values, begun + max(self.timeout, allowed), allowed)
+                        await self._read_block(line, block.request, values, begun + max(self.timeout, allowed), allowed)
                     except DeviceSaidNo as error:
                         refused[str(error)] += 1
+                        if error.code in _NO_SUCH:
+                            self._narrow(block, error, loop.time())
+                    else:
+                        self._release(block)
             except LinkDown as error:
                 if error.sent:
                     self._pause.failed(loop.time())
@@ -82,6 +102,32 @@ class ModbusDriver(Driver):
                 return self._lost("bad reply", str(error))
             trip = loop.time() - begun
         return self._judge(line, values, refused, trip)
+
+    def _narrow(self, block: _Block, error: DeviceSaidNo, now: float) -> None:
+        """Split a block that was refused, or put its only value into quarantine; the identity is always asked for."""
+        request = block.request
+        if len(request.names) > 1:
+            place = self._blocks.index(block)
+            self._blocks[place : place + 1] = [_Block(part) for part in halves(self.device.profile, request)]
+        elif request.names != ("identity",):
+            if block.after == -math.inf:
+                at = self.device.profile.signals[request.names[0]].at
+                log.warning("%s refuses %s at %s: %s; it is BAD and asked for every %g s", self.device.name, request.names[0], at, error, _QUARANTINE)
+            block.after = now + _QUARANTINE
+
+    def _release(self, block: _Block) -> None:
+        """Note that a value in quarantine was read; when it was the last, read by the whole plan again."""
+        if block.after == -math.inf:
+            return
+        block.after = -math.inf
+        log.info("%s gives %s again", self.device.name, block.request.names[0])
+        if not self.quarantined:
+            self._blocks = [_Block(request) for request in plan(self.device.profile)]
+
+    @property
+    def quarantined(self) -> tuple[str, ...]:
+        """The signals that the device refuses, each of them alone."""
+        return tuple(block.request.names[0] for block in self._blocks if block.after > -math.inf)
 
     async def _read_block(self, line: Line, request: Request, out: FloatArray, deadline: float, allowed: float) -> None:
         left = deadline - asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ from typing import Final
 from drivers.device import Profile, SignalType
 from drivers.modbus_codec import BitBlock, Item, RegisterBlock, Table, registers_of, table_of
 
-__all__ = ["PlanError", "Request", "Spot", "line_time", "plan", "spots"]
+__all__ = ["PlanError", "Request", "Spot", "halves", "line_time", "plan", "spots"]
 
 _TABLES: Final[tuple[Table, ...]] = ("input", "discrete", "holding", "coil")
 _BITS: Final = ("discrete", "coil")
@@ -93,6 +93,16 @@ def plan(profile: Profile) -> tuple[Request, ...]:
     """
     found = spots(profile)
     return tuple(_request(profile, run) for table in _TABLES for run in _runs(profile, [spot for spot in found if spot.table == table]))
+
+
+def halves(profile: Profile, request: Request) -> tuple[Request, ...]:
+    """Return two reads in place of one whose block the device refused, or one for a value that cannot be split any further.
+
+    A gap between the halves is read no longer, since it may be what was refused.
+    """
+    run = sorted((spot for spot in spots(profile) if spot.name in request.names), key=lambda spot: spot.address)
+    middle = len(run) // 2
+    return tuple(_request(profile, part) for part in (run[:middle], run[middle:]) if part)
 
 
 def _runs(profile: Profile, found: Iterable[Spot]) -> list[list[Spot]]:

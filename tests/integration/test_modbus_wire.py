@@ -7,14 +7,16 @@ import math
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from drivers.connect import open_driver
-from drivers.device import Address, Device, load_profile, profile_folder
+from drivers.device import Address, Device, Profile, load_profile, profile_folder
 from drivers.driver import Driver, Reading, WriteResult
+from drivers.modbus import ModbusDriver
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import CannotServe, Servers
@@ -308,5 +310,73 @@ def test_a_taken_port_names_the_device(tmp_path: Path) -> None:
             with pytest.raises(CannotServe, match="device two: cannot serve modbus-tcp://127"):
                 async with Servers(twice, other):
                     pass
+
+    asyncio.run(main())
+
+
+def with_more(profile: Profile, **more: str) -> Profile:
+    """Return a profile that claims signals at addresses which its device does not have."""
+    extra = {name: {"at": at, "range": (0, 100)} for name, at in more.items()}
+    described = profile.model_dump()
+    return Profile.model_validate({**described, "signals": {**described["signals"], **extra}})
+
+
+def test_one_refused_address_costs_no_other_signal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Within some reads the bad value stands alone; it is told once, asked for no more, and everything else is GOOD."""
+    real = PROFILES["leach_tank"]
+    claimed = with_more(real, ghost="input:36", spirit="holding:20")
+
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        async with Servers(devices, plant) as servers:
+            device = Device("tank", claimed, servers.endpoints["tank"])
+            async with open_driver(device, data=tmp_path) as driver:
+                assert isinstance(driver, ModbusDriver)
+                for reads in range(1, 12):
+                    reading = await driver.read()
+                    bad = {name for name, quality in zip(claimed.names, reading.quality, strict=True) if quality == Quality.BAD}
+                    assert driver.metrics.connected or reads <= 8, driver.metrics.why  # the identity may be in the refused half
+                    if bad == {"ghost", "spirit"}:
+                        break
+                else:
+                    pytest.fail(f"still BAD after {reads} reads: {bad}")
+                assert set(driver.quarantined) == {"ghost", "spirit"}
+                before = sum(driver.metrics.errors.values())
+                for _ in range(5):
+                    reading = await driver.read()
+                    np.testing.assert_array_equal(reading.quality[: len(real.names)], Quality.GOOD)
+                    np.testing.assert_allclose(reading.values[: len(real.names)], plant.values["tank"], rtol=1e-6)
+                assert sum(driver.metrics.errors.values()) == before  # not asked for
+                driver._blocks = [replace(block, after=0.0) if block.after > 0.0 else block for block in driver._blocks]  # a minute has passed
+                await driver.read()
+                assert set(driver.quarantined) == {"ghost", "spirit"}
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    told = [record.getMessage() for record in caplog.records if "refuses" in record.getMessage()]
+    assert sorted(text.split(":")[0] for text in told) == ["tank refuses ghost at input", "tank refuses spirit at holding"]
+
+
+def test_a_device_that_has_the_address_after_all_is_read_by_the_whole_plan_again(tmp_path: Path) -> None:
+    claimed = with_more(PROFILES["leach_tank"], ghost="input:36")
+
+    async def main() -> None:
+        old, plant = bench(("tank", "leach_tank", TCP))
+        new = [Device("tank", claimed, Address.parse(TCP))]
+        async with Servers(old, plant) as before, Servers(new, StaticPlant({"tank": claimed})) as after:
+            async with open_driver(Device("tank", claimed, before.endpoints["tank"]), data=tmp_path) as driver:
+                assert isinstance(driver, ModbusDriver)
+                for _ in range(8):
+                    await driver.read()
+                assert driver.quarantined == ("ghost",)
+                blocks = driver._blocks
+            async with open_driver(Device("tank", claimed, after.endpoints["tank"]), data=tmp_path) as driver:
+                assert isinstance(driver, ModbusDriver)
+                whole = len(driver._blocks)
+                driver._blocks = [replace(block, after=0.0) if block.after > 0.0 else block for block in blocks]
+                reading = await driver.read()
+                np.testing.assert_array_equal(reading.quality, Quality.GOOD)
+                assert driver.quarantined == ()
+                assert len(driver._blocks) == whole
 
     asyncio.run(main())
