@@ -331,6 +331,45 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
     sys.exit(1 if problems else 0)
 
 
+@main.command()
+@click.argument("name", metavar="DEVICE")
+@click.argument("register")
+@click.option("--cell", default="demo", show_default=True, help="The cell file that names the device.")
+@click.option("--range", "limits", type=(float, float), metavar="LOW HIGH", help="Values expected; those of the signal declared there if left out.")
+@click.option("--all", "every", is_flag=True, help="Show values outside of the range, too.")
+@device_option
+@data_option
+@_explained
+def probe(name: str, register: str, cell: str, limits: tuple[float, float] | None, every: bool, device: tuple[str, ...], data: Path | None) -> None:
+    """Read REGISTER (input:12, holding:3) of a Modbus DEVICE and decode it in every way, the likeliest first. Nothing is written."""
+    from drivers.modbus_codec import table_of
+    from drivers.modbus_line import BadReply, DeviceSaidNo, LinkDown
+    from drivers.modbus_probe import guesses, read_words
+
+    rows = load_cell(_cell_file(cell), addresses=_pairs(device, "NAME=ADDRESS")).plan
+    if name not in rows.devices:
+        raise click.BadParameter(f"no device {name!r} in this cell; it has {', '.join(rows.devices)}", param_hint="DEVICE")
+    found = rows.devices[name].device
+    table, number = table_of(register)
+    if found.address.protocol != "modbus" or table not in ("input", "holding"):
+        raise click.BadParameter(f"expected input:N or holding:N of a Modbus device, got {register} of {found.address}", param_hint="REGISTER")
+    declared = next(((signal, its) for signal, its in found.profile.signals.items() if its.at == register), None)
+    low, high = limits or (declared[1].range if declared else (-1e4, 1e4))
+    try:
+        words = asyncio.run(read_words(found, table, number - found.profile.modbus.address_base, data or data_home() / rows.id))
+    except (BadReply, DeviceSaidNo, LinkDown) as error:
+        raise ValueError(f"{name} {register}: {error}; check the address, the unit and the table") from None
+    about = f", declared as {declared[0]} [{declared[1].eu}] {declared[1].type}" if declared else ""
+    click.echo(f"{name} {register}: words {' '.join(f'{word:04X}' for word in words)}{about}; looked for {low:g} to {high:g}")
+    shown = Table("value", "type", "word order", "byte order", "scale", box=None)
+    for guess in guesses(words, low, high):
+        if guess.inside or every:
+            shown.add_row(
+                f"{guess.value:.6g}", guess.type, guess.word_order, guess.byte_order, f"{guess.scale:g}", style="" if guess.inside else "dim"
+            )
+    Console().print(shown, highlight=False)
+
+
 def _classes() -> Any:
     from controller.config import class_file
     from recipes.classes import load_classes

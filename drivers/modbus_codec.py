@@ -117,9 +117,10 @@ class RegisterBlock:
         if len(wire) != 2 * self.count:
             raise ValueError(f"expected {self.count} registers ({2 * self.count} bytes), got {len(wire)} bytes")
         raw = np.frombuffer(wire, dtype=np.uint8)
-        for group in self._groups:
-            numbers = raw[group.index].view(group.type)[:, 0]
-            out[group.places] = (numbers != 0) if group.boolean else numbers.astype(np.float64) * group.scale + group.offset
+        with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN, or a float64 that its scale takes beyond the largest
+            for group in self._groups:
+                numbers = raw[group.index].view(group.type)[:, 0]
+                out[group.places] = (numbers != 0) if group.boolean else numbers.astype(np.float64) * group.scale + group.offset
 
     def encode(self, values: FloatArray) -> bytes:
         """Return the block, `2 * count` bytes, that holds `values` (n,) [eu of each]; what an integer cannot hold is clipped, NaN is 0."""

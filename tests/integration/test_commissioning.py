@@ -96,3 +96,18 @@ def test_check_online_says_what_does_not_answer(tmp_path: Path) -> None:
     [lost] = [row for row in shown.stdout.splitlines() if row.strip().startswith("TT-201")]
     assert "BAD" in lost
     assert "—" in lost
+
+
+def test_probe_finds_a_float_and_says_what_is_not_there(tmp_path: Path) -> None:
+    with serving(DEVICES, tmp_path) as process:
+        path = written(tmp_path, leach=line(process)["endpoints"]["leach"])
+        shown = blackmass("probe", "leach", "input:2", "--cell", path, "--data", tmp_path)
+        assert shown.exit_code == 0, shown.output
+        first, _, best, *_ = shown.stdout.splitlines()
+        assert "declared as temperature [degC] float32" in first
+        assert best.split()[1:] == ["float32", "big", "big", "1"]
+        assert float(best.split()[0]) == pytest.approx(22.0, abs=2.0)
+        absent = blackmass("probe", "leach", "input:4000", "--cell", path, "--data", tmp_path)
+        assert absent.exit_code != 0
+        assert "exception 2 (illegal address)" in absent.output
+        assert "it has leach, hopper" in blackmass("probe", "leech", "input:2", "--cell", path).output

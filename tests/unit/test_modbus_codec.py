@@ -130,3 +130,9 @@ def test_bits() -> None:
         block.decode([True] * 3, out)
     with pytest.raises(ValueError, match="expected 4 bits, got 16"):
         block.decode([True] * 16, out)
+
+
+def test_a_signalling_nan_is_a_nan_without_a_word() -> None:
+    """Warnings are errors in these tests; 7FA0 0001 is a float32 whose conversion raises the invalid flag."""
+    assert math.isnan(decode_one([0x7FA0, 0x0001], "float32", ModbusOptions()))
+    assert math.isinf(decode_one([0x7FE0, 0, 0, 0], "float64", ModbusOptions(), scale=10.0))
