@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from drivers import eu
+from drivers.device import Policy
 
 __all__ = [
     "Alarm",
@@ -65,6 +66,10 @@ class DeviceEntry(Part):
     profile: str
     address: str
     poll: Period | None = None
+    security: Policy | None = None  # of OPC UA; "none" has to be written
+    security_mode: Literal["sign", "sign_and_encrypt"] = "sign_and_encrypt"
+    user: str = ""
+    password_file: str = ""
     tags: dict[str, str | TagBinding]
 
 

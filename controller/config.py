@@ -6,14 +6,15 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from controller.cell_file import CellFile, InfluxConfig, OutputRole, Part, TagBinding, WebConfig
+from controller.cell_file import CellFile, DeviceEntry, InfluxConfig, OutputRole, Part, TagBinding, WebConfig
 from controller.commissioning import crowded, line_plans
 from controller.core.frame import Point
 from controller.core.plan import (
+    LINK_POINTS,
     AlarmRows,
     CellPlan,
     Condition,
@@ -25,7 +26,7 @@ from controller.core.plan import (
     UnitPlan,
 )
 from drivers import eu
-from drivers.device import Address, AddressError, Device, Profile, find_profile
+from drivers.device import FLOOR, Address, AddressError, Device, Policy, Profile, Security, find_profile
 from drivers.image import Freshness
 from drivers.modbus_plan import PlanError
 from drivers.source import BadInput, Document, KeyPath, Problem, read_toml, validate
@@ -34,7 +35,6 @@ from recipes.classes import UnitClass, load_classes
 
 __all__ = ["InfluxConfig", "LoadedCell", "WebConfig", "cell_path", "class_file", "load_cell"]
 
-FLOOR = 0.05  # [s] no device is polled faster
 SAFE_STATE = "safe_state"  # the signal by which a device says that it has fallen to its own safe state
 SERVICE_POINTS = {
     "SERVICE.SCAN_MS": ("ms", 0.0, 1e6, "Execution time of the last scan"),
@@ -160,11 +160,24 @@ class _Compiler:
             if address.port and str(address) in ends:
                 self.say((*at, "address"), f"address {address} is already that of device {ends[str(address)]}")
             ends[str(address)] = name
-            self.devices[name] = Device(name, profile, address)
+            poll = max(float(entry.poll if entry.poll is not None else self.file.cell.scan) / self.speed, FLOOR)
+            self.devices[name] = Device(name, profile, address, poll, self.speed, self._security(name, entry, address))
             if SAFE_STATE in profile.signals and SAFE_STATE not in entry.tags.values():
                 self._bind(name, profile, f"{name}.SAFE", SAFE_STATE, at)
             for tag, given in entry.tags.items():
                 self._bind(name, profile, tag, given, (*at, "tags", tag))
+
+    def _security(self, name: str, entry: DeviceEntry, address: Address) -> Security:
+        """Return how the link is secured; a link of OPC UA without security has to be asked for."""
+        at = ("devices", name)
+        if address.protocol == "opcua" and entry.security is None:
+            policies = ", ".join(policy for policy in get_args(Policy) if policy != "none")
+            self.say(at, f'device {name}: name the security policy ({policies}), or write security = "none" where the network is closed')
+        if address.protocol != "opcua" and entry.security not in (None, "none"):
+            self.say((*at, "security"), f"{address.scheme} has no security policies; use modbus-tls:// for a secured link")
+        if entry.user and not entry.password_file:
+            self.say((*at, "user"), f"user {entry.user!r} needs a password_file of mode 0600; a password is never written in a cell file")
+        return Security(entry.security or "none", entry.security_mode, entry.user, entry.password_file)
 
     def _bind(self, device: str, profile: Profile, tag: str, given: str | TagBinding, at: KeyPath) -> None:
         binding = TagBinding(signal=given) if isinstance(given, str) else given
@@ -199,12 +212,8 @@ class _Compiler:
                 rest.append(np.nan if binding.rest == "last" else float(binding.rest if binding.rest is not None else default))
                 safe.append(np.nan if binding.rest == "last" else signal.safe)
         for name, device_ in self.devices.items():
-            link += [
-                Tag(f"{name}.UP", "", 0, 1, f"Link to {name} ({device_.profile.description})"),
-                Tag(f"{name}.RTT", "s", 0, 1e3, f"Round trip of the last read of {name}"),
-                Tag(f"{name}.LOSSES", "", 0, 1e9, f"Times the link to {name} was lost"),
-                Tag(f"{name}.UNTAKEN", "", 0, 1e3, f"Outputs that {name} does not take"),
-            ]
+            for point, (unit, high, says) in LINK_POINTS.items():
+                link.append(Tag(f"{name}.{point}", unit, 0, high, says.format(f"{name} ({device_.profile.description})" if point == "UP" else name)))
         service = [Tag(name, *row) for name, row in SERVICE_POINTS.items()]
         for name in self.file.selectors:
             if name in self.bound:
@@ -234,22 +243,20 @@ class _Compiler:
         bad = np.full(len(self.image), np.inf)
         self.device_rows: dict[str, DeviceRows] = {}
         for name, device in self.devices.items():
-            entry = self.file.devices[name]
-            poll = max(float(entry.poll if entry.poll is not None else self.file.cell.scan) / self.speed, FLOOR)
             names = {signal: tag for tag, (owner, signal, _) in self.bound.items() if owner == name}
             places = np.array([self.image.place(names[signal]) if signal in names else -1 for signal in device.profile.names], dtype=np.intp)
             mine = [tag for tag in self.outputs.names if self.owner[tag] == name]
-            uncertain[places[places >= 0]] = max(3 * poll, 0.3)
-            bad[places[places >= 0]] = max(10 * poll, 2.5)
+            periods = device.periods[places >= 0]
+            uncertain[places[places >= 0]] = np.maximum(3 * periods, 0.3)
+            bad[places[places >= 0]] = np.maximum(10 * periods, 2.5)
             self.device_rows[name] = DeviceRows(
                 device,
-                poll,
+                float(periods.min(initial=device.poll)),
                 places,
                 self.outputs.places(mine),
                 tuple(self.bound[tag][1] for tag in mine),
+                self.image.places(f"{name}.{point}" for point in LINK_POINTS),
                 self.image.place(f"{name}.UP"),
-                self.image.place(f"{name}.RTT"),
-                self.image.place(f"{name}.LOSSES"),
                 self.image.place(f"{name}.UNTAKEN"),
                 int(places[device.profile.place(SAFE_STATE)]) if SAFE_STATE in device.profile.names else -1,
             )

@@ -11,25 +11,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlsplit
+from typing import Annotated, Final, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from drivers import eu
+from drivers.address import NO_SECURITY, Address, AddressError, Policy, Security
 from drivers.source import BadInput, Document, Position, Problem, read_toml, validate
 from drivers.tags import BoolArray, FloatArray
 
 __all__ = [
+    "FLOOR",
     "Address",
     "AddressError",
     "Argument",
     "Device",
     "Eu",
+    "Group",
     "Identity",
     "Method",
+    "Policy",
     "Profile",
+    "Security",
     "Signal",
     "SignalType",
     "find_profile",
@@ -50,7 +54,17 @@ def _known_eu(text: str) -> str:
     return text
 
 
+def _seconds(text: str | float) -> float:
+    quantity = eu.parse(text)
+    if quantity.eu == "":
+        raise ValueError(f"expected a time with its eu, such as '100 ms', got {text!r}")
+    if (value := quantity.to("s")) <= 0.0:
+        raise ValueError(f"expected a time above 0 s, got {text!r}")
+    return value
+
+
 Eu = Annotated[str, AfterValidator(_known_eu)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]  # written as text with its eu
 SignalType = Literal["bool", "int16", "uint16", "int32", "uint32", "float32", "float64"]
 _MODBUS_AT = re.compile(r"(coil|discrete|input|holding):(\d+)$")
 
@@ -70,6 +84,8 @@ class Signal(Strict):
     safe: float = 0.0  # what the device falls back to when the heartbeat stops; writable signals only
     scale: float = Field(default=1.0, gt=0)
     offset: float = 0.0
+    group: str = ""  # whose period and deadband it has; empty: the device's poll, and no deadband
+    deadband: float = Field(default=0.0, ge=0)  # [eu] instead of its group's
     description: str = ""
 
     @property
@@ -85,6 +101,13 @@ class Signal(Strict):
         if self.access == "write" and not low <= self.safe <= high:
             raise ValueError(f"safe: {self.safe:g} is outside the range [{low:g}, {high:g}]")
         return self
+
+
+class Group(Strict):
+    """Signals that change alike: how often they are wanted, and by how much they must change to count as changed."""
+
+    period: Seconds
+    deadband: float = Field(default=0.0, ge=0, le=100)  # [% of each signal's range]
 
 
 class Identity(Strict):
@@ -135,10 +158,11 @@ class Profile(Strict):
 
     id: str
     description: str
-    protocol: Literal["modbus", "opcua"]
+    protocol: Literal["modbus", "opcua", "ascii"]
     identity: Identity
     heartbeat: Heartbeat | None = None
     modbus: ModbusOptions = ModbusOptions()
+    groups: dict[str, Group] = {}
     signals: dict[str, Signal]
     methods: dict[str, Method] = {}  # on OPC UA only
 
@@ -150,6 +174,8 @@ class Profile(Strict):
                 raise ValueError(f"heartbeat.signal: expected a writable signal of this profile, got {self.heartbeat.signal!r}")
         places: dict[str, str] = {}
         for name, signal in self.signals.items():
+            if signal.group and signal.group not in self.groups:
+                raise ValueError(f"signals.{name}.group: no group {signal.group!r}; this profile has {', '.join(self.groups) or 'none'}")
             if self.protocol == "modbus" and not _MODBUS_AT.match(signal.at):
                 raise ValueError(f"signals.{name}.at: expected coil|discrete|input|holding:<address>, got {signal.at!r}")
             if self.protocol == "opcua" and not signal.at.startswith("nsu="):
@@ -189,64 +215,37 @@ class Profile(Strict):
         return np.array([signal.safe if signal.access == "write" else np.nan for signal in self.signals.values()])
 
 
-class AddressError(ValueError):
-    """An address that no driver understands."""
+FLOOR: Final = 0.05  # [s] no signal is polled faster
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a device is.
-
-    >>> Address.parse("modbus-tcp://127.0.0.1:5020?unit=1")
-    Address(scheme='modbus-tcp', host='127.0.0.1', port=5020, path='', unit=1, baud=19200)
-    >>> Address.parse("modbus-rtu:lines/wash?unit=2&baud=38400").path
-    'lines/wash'
-    """
-
-    scheme: Literal["modbus-tcp", "modbus-rtu", "opc.tcp"]
-    host: str = ""
-    port: int = 0
-    path: str = ""  # the serial port; relative to the data directory
-    unit: int = 1
-    baud: int = 19200
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Return the address written as a URL; raise `AddressError` with what was expected."""
-        expected = "expected opc.tcp://HOST:PORT, modbus-tcp://HOST:PORT?unit=N or modbus-rtu:PATH?unit=N&baud=19200"
-        url = urlsplit(text)
-        options = dict(parse_qsl(url.query))
-        try:
-            port = url.port
-            unit, baud = int(options.pop("unit", 1)), int(options.pop("baud", 19200))
-        except ValueError:
-            raise AddressError(f"{text!r}: {expected}") from None
-        if options or not 0 <= unit <= 247 or baud <= 0:
-            raise AddressError(f"{text!r}: {expected}, with unit 0 to 247")
-        if url.scheme == "modbus-rtu" and url.path and not url.netloc:
-            return cls("modbus-rtu", path=url.path, unit=unit, baud=baud)
-        if url.scheme in ("modbus-tcp", "opc.tcp") and url.hostname and port is not None:
-            return cls(url.scheme, url.hostname, port, url.path, unit, baud)  # type: ignore[arg-type]  # narrowed above
-        raise AddressError(f"{text!r}: {expected}")
-
-    @property
-    def protocol(self) -> str:
-        """The protocol that a profile must have to be used at this address."""
-        return "opcua" if self.scheme == "opc.tcp" else "modbus"
-
-    def __str__(self) -> str:
-        if self.scheme == "modbus-rtu":
-            return f"modbus-rtu:{self.path}?unit={self.unit}&baud={self.baud}"
-        return f"{self.scheme}://{self.host}:{self.port}{self.path}" + (f"?unit={self.unit}" if self.scheme == "modbus-tcp" else "")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Device:
-    """A profile at an address."""
+    """A profile at an address, and how fast it is asked there.
+
+    `speed` is plant seconds a second: the periods of groups are in plant time, and wires do not speed up with the plant.
+    """
 
     name: str
     profile: Profile
     address: Address
+    poll: float = 0.1  # [s] monotonic; the period of signals that have no group
+    speed: float = 1.0
+    security: Security = NO_SECURITY
+
+    @cached_property
+    def periods(self) -> FloatArray:
+        """How often each signal is wanted [s, monotonic], shape (n,), in the order of the profile."""
+        groups = self.profile.groups
+        wanted = (groups[signal.group].period / self.speed if signal.group else self.poll for signal in self.profile.signals.values())
+        return np.array([max(period, FLOOR) for period in wanted])
+
+    @cached_property
+    def deadbands(self) -> FloatArray:
+        """By how much each signal must change to count as changed [eu of each], shape (n,)."""
+        groups, signals = self.profile.groups, self.profile.signals.values()
+        share = np.array([groups[signal.group].deadband if signal.group else 0.0 for signal in signals])
+        own = np.array([signal.deadband for signal in signals])
+        return np.where(own > 0.0, own, share / 100.0 * (self.profile.high - self.profile.low))
 
 
 def profile_folder() -> Path:

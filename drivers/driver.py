@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final, Literal, get_args
+
+import numpy as np
 
 from drivers.device import Device
-from drivers.tags import FloatArray, QualityArray, TimeArray
+from drivers.tags import FloatArray, Quality, QualityArray, TimeArray
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Driver", "DriverMetrics", "Reading", "WriteOutcome", "WriteResult"]
+__all__ = ["ERROR_KINDS", "CallOutcome", "DeviceEvent", "Driver", "DriverMetrics", "ErrorKind", "Reading", "WriteOutcome", "WriteResult"]
+
+ErrorKind = Literal[
+    "connect",  # no connection could be made
+    "timeout",  # no answer in time
+    "drop",  # the link was cut
+    "reply",  # an answer that does not belong to the question, or cannot be understood
+    "exception",  # the device said no
+    "identity",  # another device answers
+    "type",  # a signal is not there as the profile says
+    "overflow",  # samples were lost on the way
+]
+ERROR_KINDS: Final[tuple[ErrorKind, ...]] = get_args(ErrorKind)
+_EVENTS: Final = 1000  # of a device that may wait to be taken; older ones are dropped and counted
 
 
 class WriteResult(Enum):
@@ -36,12 +54,34 @@ class WriteOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """The outcome of calling a method: what it gave back [eu of each], and why it failed."""
+
+    method: str
+    result: WriteResult  # CONFIRMED, REFUSED or UNKNOWN
+    outputs: tuple[float, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEvent:
+    """What a device reported by itself: when on its own clock [ns], how severe (1 to 1000, OPC UA part 5, 6.4.2), from what, and its words."""
+
+    time: int
+    severity: int
+    source: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """All signals of a device, in the order of its profile: values [eu of each], qualities, source times; shape (n,)."""
+    """All signals of a device, in the order of its profile: values [eu of each], qualities and clocks; all shape (n,)."""
 
     values: FloatArray
     quality: QualityArray
     source_time: TimeArray  # ns on the device's clock; 0 where the device gives none
+    received: FloatArray | None = None  # [s] monotonic, when each was known to be current; None: now
+    server_time: TimeArray | None = None  # ns on the clock of the server between; None where there is none
 
 
 @dataclass(slots=True)
@@ -57,7 +97,9 @@ class DriverMetrics:
     write_errors: int = 0
     round_trip: float = float("nan")  # [s] of the last successful read
     why: str = "not connected yet"  # why it is not connected; empty when it is
-    errors: dict[str, int] = field(default_factory=dict)  # by kind
+    errors: dict[ErrorKind, int] = field(default_factory=lambda: dict.fromkeys(ERROR_KINDS, 0))
+    drops: int = 0  # samples and events that were lost on the way, as far as that is known
+    certificate_days: float = math.inf  # [d] until a certificate of this link expires
 
 
 class Driver(ABC):
@@ -72,7 +114,9 @@ class Driver(ABC):
         self.device = device
         self.timeout = timeout
         self.metrics = DriverMetrics()
+        self.texts: dict[str, str] = {}  # what the device says of itself in words, by the profile's `texts`
         self._told: bool | None = None  # whether the log last said up or down
+        self._events: deque[DeviceEvent] = deque()
 
     def _tell(self, *, up: bool, why: str = "") -> None:
         """Note whether the device answers, count it, and log it when it changes."""
@@ -87,6 +131,40 @@ class Driver(ABC):
         elif not up and self._told is not False:
             log.warning("%s is lost: %s", self.device.name, why)
         self._told = up
+
+    def _count(self, kind: ErrorKind, times: int = 1) -> None:
+        self.metrics.errors[kind] += times
+
+    def _lost(self, kind: ErrorKind | None, why: str) -> Reading:
+        """Return the reading of a device that does not answer; `kind` is None while it is only waited for."""
+        self.metrics.read_errors += 1
+        if kind is not None:
+            self._count(kind)
+        self._tell(up=False, why=why)
+        n = len(self.device.profile.signals)
+        return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
+
+    def _outcome(self, name: str, value: float, result: WriteResult, why: str, found: float = math.nan) -> WriteOutcome:
+        self.metrics.writes += 1
+        self.metrics.write_errors += result is not WriteResult.CONFIRMED
+        return WriteOutcome(name, value, found, result, why)
+
+    def _report(self, event: DeviceEvent) -> None:
+        """Keep an event of the device until it is taken."""
+        if len(self._events) >= _EVENTS:
+            self._events.popleft()
+            self.metrics.drops += 1
+        self._events.append(event)
+
+    def take_events(self) -> list[DeviceEvent]:
+        """Return what the device has reported since the last call, oldest first."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    async def call(self, method: str, inputs: dict[str, float]) -> CallOutcome:
+        """Call a method of the device with inputs [eu of each in the profile]. Never repeats a call by itself."""
+        return CallOutcome(method, WriteResult.REFUSED, why=f"{self.device.profile.protocol} has no methods; write the signals of {self.device.name}")
 
     @abstractmethod
     async def __aenter__(self) -> Driver: ...

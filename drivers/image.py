@@ -71,10 +71,10 @@ class ProcessImage:
         value: FloatArray,
         quality: QualityArray,
         source_time: TimeArray | int,
-        receive_time: int,
-        monotonic: float,
+        receive_time: TimeArray | int,
+        monotonic: FloatArray | float,
     ) -> None:
-        """Take the reading of one device; `value` [eu of each] and `quality` are shape (k,), in the order of its part.
+        """Take the reading of one device; `value` [eu of each] and `quality` are shape (k,), in the order of its part, and so are times that differ.
 
         A value outside its tag's range is BAD, and so is one that is not finite: a sensor cannot measure outside its range.
         """

@@ -9,7 +9,7 @@ import numpy as np
 
 from drivers.device import Device
 from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
-from drivers.tags import FloatArray, Quality
+from drivers.tags import FloatArray
 
 __all__ = ["MemoryDevice", "MemoryDriver"]
 
@@ -45,11 +45,10 @@ class MemoryDriver(Driver):
 
     async def read(self) -> Reading:
         """Return all signals, GOOD; all BAD while `fail` is set."""
-        n = len(self.device.profile.signals)
-        self._tell(up=not self.fail, why="the device does not answer" if self.fail else "")
         if self.fail:
-            self.metrics.read_errors += 1
-            return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
+            return self._lost(None, "the device does not answer")
+        n = len(self.device.profile.signals)
+        self._tell(up=True)
         self.metrics.reads += 1
         values = self._plant.read(self.device.name)
         when = self._start() + round(self._plant.time * 1e9)
@@ -60,13 +59,10 @@ class MemoryDriver(Driver):
         return [self._write(signal, value) for signal, value in changes.items()]
 
     def _write(self, signal: str, value: float) -> WriteOutcome:
-        self.metrics.writes += 1
         if self.fail:
-            self.metrics.write_errors += 1
-            return WriteOutcome(signal, value, np.nan, WriteResult.UNKNOWN, "the device does not answer")
+            return self._outcome(signal, value, WriteResult.UNKNOWN, "the device does not answer")
         try:
             self._plant.write(self.device.name, signal, value)
         except ValueError as error:
-            self.metrics.write_errors += 1
-            return WriteOutcome(signal, value, np.nan, WriteResult.REFUSED, str(error))
-        return WriteOutcome(signal, value, value, WriteResult.CONFIRMED)
+            return self._outcome(signal, value, WriteResult.REFUSED, str(error))
+        return self._outcome(signal, value, WriteResult.CONFIRMED, "", value)

@@ -71,13 +71,13 @@ class ModbusDriver(Driver):
         """Return all signals, in the order of the profile; NaN and BAD for what could not be read. Modbus gives no source times."""
         line = self._line
         if line is None:
-            return self._lost("closed", "closed")
+            return self._lost(None, "closed")
         loop = asyncio.get_running_loop()
         values: FloatArray = np.full(self._n + 1, np.nan)
         refused: Counter[str] = Counter()
         async with line.lock:
             if not self._pause.over(loop.time()):
-                return self._lost("", self.metrics.why)
+                return self._lost(None, self.metrics.why)
             begun = loop.time()
             allowed = _PROBE if line.path is not None and self._told is False else self.timeout
             try:
@@ -99,7 +99,7 @@ class ModbusDriver(Driver):
                 return self._lost(error.kind, str(error))
             except BadReply as error:
                 self._pause.failed(loop.time())
-                return self._lost("bad reply", str(error))
+                return self._lost("reply", str(error))
             trip = loop.time() - begun
         return self._judge(line, values, refused, trip)
 
@@ -142,8 +142,7 @@ class ModbusDriver(Driver):
     def _judge(self, line: Line, values: FloatArray, refused: Counter[str], trip: float) -> Reading:
         """Turn what came into a reading, if it came from the right device."""
         identity, found = self.device.profile.identity, values[-1]
-        for kind, count in refused.items():
-            self.metrics.errors[kind] = self.metrics.errors.get(kind, 0) + count
+        self._count("exception", refused.total())
         if math.isnan(found) and self._identified != line.epoch:
             why = f"identity at {identity.at} could not be read: {', '.join(refused)}; check the profile {self.device.profile.id}"
             return self._lost("identity", why)
@@ -160,14 +159,6 @@ class ModbusDriver(Driver):
         good = np.isfinite(values[:-1])
         quality: QualityArray = np.where(good, Quality.GOOD, Quality.BAD).astype(np.uint8)
         return Reading(np.where(good, values[:-1], np.nan), quality, np.zeros(self._n, dtype=np.int64))
-
-    def _lost(self, kind: str, why: str) -> Reading:
-        self.metrics.read_errors += 1
-        if kind:
-            self.metrics.errors[kind] = self.metrics.errors.get(kind, 0) + 1
-        self._tell(up=False, why=why)
-        n = self._n
-        return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], one request each, and read them back; nothing is repeated.
@@ -218,8 +209,3 @@ class ModbusDriver(Driver):
             return self._outcome(spot.name, value, WriteResult.CONFIRMED, "", value)
         number = decode_one(found, spot.type, self.device.profile.modbus, spot.scale, spot.offset)
         return self._outcome(spot.name, value, WriteResult.MISMATCH, f"accepted, but reads back as {number:g}", number)
-
-    def _outcome(self, name: str, value: float, result: WriteResult, why: str, found: float = math.nan) -> WriteOutcome:
-        self.metrics.writes += 1
-        self.metrics.write_errors += result is not WriteResult.CONFIRMED
-        return WriteOutcome(name, value, found, result, why)

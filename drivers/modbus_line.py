@@ -25,6 +25,7 @@ from pymodbus.pdu.register_message import (
 )
 
 from drivers.device import Address
+from drivers.driver import ErrorKind
 from drivers.modbus_codec import Table
 from drivers.pause import Pause
 
@@ -59,7 +60,7 @@ _READ: Final[dict[Table, type[ModbusPDU]]] = {
 class LinkDown(Exception):
     """Nothing was or will be answered: no connection, a timeout, a drop. `sent` is whether the request had gone out."""
 
-    def __init__(self, kind: str, why: str, *, sent: bool) -> None:
+    def __init__(self, kind: ErrorKind, why: str, *, sent: bool) -> None:
         super().__init__(why)
         self.kind, self.sent = kind, sent
 

@@ -25,7 +25,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.uaerrors import UaError
 
 from drivers.device import Device, Signal, SignalType
-from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
+from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
 from drivers.pause import Pause
 from drivers.tags import FloatArray, Quality, QualityArray, TimeArray
 
@@ -118,11 +118,11 @@ class OpcuaDriver(Driver):
     async def read(self) -> Reading:
         """Return all signals, in the order of the profile, with the device's own quality and source times."""
         if not self._open:
-            return self._lost("closed", "closed")
+            return self._lost(None, "closed")
         begun = time.monotonic()
         session = await self._ready()
         if session is None:
-            return self._lost("", self._why)
+            return self._lost(None, self._why)
         try:
             results = await session.client.uaclient.read(session.request)
             if len(results) != len(session.nodes) + 1:
@@ -131,7 +131,7 @@ class OpcuaDriver(Driver):
         except _WrongDevice as error:
             return self._give_up(session, "identity", str(error))
         except _FAILURES as error:
-            kind = "timeout" if isinstance(error, TimeoutError) else "drop"
+            kind: ErrorKind = "timeout" if isinstance(error, TimeoutError) else "drop"
             why = f"no answer within {self.timeout:.2f} s" if kind == "timeout" else f"{type(error).__name__}: {error}"
             return self._give_up(session, kind, f"{self.device.address}: {why}")
         self._pause.succeeded()
@@ -150,7 +150,7 @@ class OpcuaDriver(Driver):
             await asyncio.wait({self._task}, timeout=self.timeout)
         return self._session
 
-    def _give_up(self, session: _Session, kind: str, why: str) -> Reading:
+    def _give_up(self, session: _Session, kind: ErrorKind, why: str) -> Reading:
         """End the epoch: what it may still bring is dropped with its client."""
         if self._session is session:
             self._session = None
@@ -232,17 +232,6 @@ class OpcuaDriver(Driver):
             self._stamps = (when, (aware - _EPOCH) // _MICROSECOND * 1000)
         return self._stamps[1]
 
-    def _count(self, kind: str) -> None:
-        self.metrics.errors[kind] = self.metrics.errors.get(kind, 0) + 1
-
-    def _lost(self, kind: str, why: str) -> Reading:
-        self.metrics.read_errors += 1
-        if kind:
-            self._count(kind)
-        self._tell(up=False, why=why)
-        n = len(self._signals)
-        return Reading(np.full(n, np.nan), np.full(n, Quality.BAD, dtype=np.uint8), np.zeros(n, dtype=np.int64))
-
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each] in one request and read them back in another; nothing is repeated.
 
@@ -299,11 +288,6 @@ class OpcuaDriver(Driver):
         if back.Value is not None and back.Value.Value == sent:
             return self._outcome(name, asked, WriteResult.CONFIRMED, "", asked)
         return self._outcome(name, asked, WriteResult.MISMATCH, f"accepted, but reads back as {number:g}", number)
-
-    def _outcome(self, name: str, value: float, result: WriteResult, why: str, found: float = math.nan) -> WriteOutcome:
-        self.metrics.writes += 1
-        self.metrics.write_errors += result is not WriteResult.CONFIRMED
-        return WriteOutcome(name, value, found, result, why)
 
 
 def _node(at: str, spaces: list[str], where: str) -> ua.NodeId:

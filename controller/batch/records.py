@@ -16,7 +16,7 @@ StepState = Literal["idle", "running", "held", "done", "failed", "stopped"]
 class Event:
     """One line of the journal: what changed, from what to what, by whom and why."""
 
-    kind: Literal["batch", "step", "command", "prompt", "alarm", "interlock", "record", "deviation", "link", "write", "service"]
+    kind: Literal["batch", "step", "command", "prompt", "alarm", "interlock", "record", "deviation", "link", "device", "write", "service"]
     name: str
     old: str = ""
     new: str = ""

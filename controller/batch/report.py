@@ -21,7 +21,7 @@ from drivers.tags import FloatArray, QualityArray
 
 __all__ = ["Report", "Trend", "build", "html"]
 
-_STATES = ("batch", "step", "command", "prompt", "deviation", "interlock", "alarm", "link", "write", "service")
+_STATES = ("batch", "step", "command", "prompt", "deviation", "interlock", "alarm", "link", "device", "write", "service")
 
 
 @dataclass(frozen=True, slots=True)

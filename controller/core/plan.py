@@ -11,10 +11,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drivers.device import Device
+from drivers.driver import ERROR_KINDS
 from drivers.image import Freshness
 from drivers.tags import BoolArray, FloatArray, IndexArray, TagTable
 
-__all__ = ["AlarmRows", "CellPlan", "DeviceRows", "InterlockRows", "LoopRows", "Role", "SelectorRows", "UnitPlan"]
+__all__ = ["LINK_POINTS", "AlarmRows", "CellPlan", "DeviceRows", "InterlockRows", "LoopRows", "Role", "SelectorRows", "UnitPlan"]
+
+# what each device's link says of itself: point, eu, highest value, description with {} for the device
+LINK_POINTS: Mapping[str, tuple[str, float, str]] = {
+    "UP": ("", 1, "Link to {}"),
+    "RTT": ("s", 1e3, "Round trip of the last read of {}"),
+    "LOSSES": ("", 1e9, "Times the link to {} was lost"),
+    "UNTAKEN": ("", 1e3, "Outputs that {} does not take"),
+    "DROPS": ("", 1e12, "Samples and events of {} that were lost on the way"),
+    "CERT_DAYS": ("d", 1e5, "Until a certificate of the link to {} expires; 100,000 where it has none"),
+    **{f"ERRORS_{kind.upper()}": ("", 1e12, f"Errors of the link to {{}} by kind: {kind}") for kind in ERROR_KINDS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +38,9 @@ class DeviceRows:
     places: IndexArray  # (signals,) into the image
     outputs: IndexArray  # (k,) this device's outputs
     signals: tuple[str, ...]  # (k,) their names in the profile
-    up: int  # image places of what the link says of itself
-    round_trip: int
-    losses: int
-    untaken: int  # how many outputs the device has not taken for a while
+    links: IndexArray  # image places of what the link says of itself, in the order of `LINK_POINTS`
+    up: int  # two of them
+    untaken: int
     safe: int  # whether it says that it has fallen to its own safe state; -1 if it cannot say
 
 

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from drivers.tags import FloatArray
+
 __all__ = ["Clock", "LiveClock", "VirtualClock"]
 
 
@@ -17,6 +19,9 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Monotonic clock [s]: what freshness, heartbeats and time-outs of links run on."""
+
+    def plant_at(self, monotonic: FloatArray) -> FloatArray:
+        """Return what the plant clock read at times of the monotonic one; both [s], any shape."""
 
     def wall(self) -> int:
         """Wall clock [ns] since 1970-01-01 UTC."""
@@ -47,6 +52,10 @@ class LiveClock:
         """Monotonic clock [s]."""
         return time.monotonic()
 
+    def plant_at(self, monotonic: FloatArray) -> FloatArray:
+        """Return what the plant clock read at times of the monotonic one; both [s]."""
+        return self.start * 1e-9 + (monotonic - self.epoch * 1e-9) * self.speed
+
     def wall(self) -> int:
         """Wall clock [ns]."""
         return time.time_ns()
@@ -66,6 +75,10 @@ class VirtualClock:
     def monotonic(self) -> float:
         """Monotonic clock [s]."""
         return self.time
+
+    def plant_at(self, monotonic: FloatArray) -> FloatArray:
+        """Return what the plant clock read at times of the monotonic one; both [s]."""
+        return self.start + monotonic
 
     def wall(self) -> int:
         """Return 0: lockstep has no wall clock."""

@@ -10,9 +10,9 @@ import numpy as np
 from controller.batch.records import Event
 from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
-from drivers.driver import Driver, WriteOutcome, WriteResult
+from drivers.driver import ERROR_KINDS, DeviceEvent, Driver, WriteOutcome, WriteResult
 from drivers.image import ProcessImage
-from drivers.tags import FloatArray
+from drivers.tags import FloatArray, TimeArray
 
 __all__ = ["Exchange"]
 
@@ -34,7 +34,7 @@ class Exchange:
         profile = rows.device.profile
         self._bound = np.flatnonzero(rows.places >= 0)
         self._part = image.part(rows.places[self._bound])
-        self._links = image.part(np.array([rows.up, rows.round_trip, rows.losses, rows.untaken], dtype=np.intp))
+        self._links = image.part(rows.links)
         self._readback = plan.readback[rows.outputs]
         self._exact = np.array([profile.signals[name].type not in ("float32", "float64") for name in rows.signals], dtype=np.bool_)
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
@@ -52,18 +52,37 @@ class Exchange:
     async def read(self) -> list[Event]:
         """Read the device into the image; return what the journal should know."""
         reading = await self.driver.read()
-        plant, monotonic = round(self.clock.plant() * 1e9), self.clock.monotonic()
-        source = np.where(reading.source_time > 0, reading.source_time, plant)
-        self.image.update(self._part, reading.values[self._bound], reading.quality[self._bound], source[self._bound], plant, monotonic)
+        monotonic = self.clock.monotonic()
+        now = round(self.clock.plant() * 1e9)
+        bound = self._bound
+        known: FloatArray | float = monotonic  # when the values were current, on two clocks
+        receive: TimeArray | int = now
+        if reading.received is not None:
+            known = reading.received[bound]
+            receive = np.rint(self.clock.plant_at(known) * 1e9).astype(np.int64)
+        source = reading.source_time[bound]
+        self.image.update(self._part, reading.values[bound], reading.quality[bound], np.where(source > 0, source, receive), receive, known)
+        metrics = self.driver.metrics
+        if (link := self._about_link(monotonic)) != self._link:
+            self._link = link
+            self.image.update(self._links, np.array(link), np.zeros(len(link), dtype=np.uint8), now, now, monotonic)
+        if metrics.connected:
+            self.first.set()
+        events = [self._reported_event(event) for event in self.driver.take_events()]
+        return [*self._link_event(metrics.connected, metrics.why), *events]
+
+    def _about_link(self, monotonic: float) -> tuple[float, ...]:
+        """Return what the link says of itself, in the order of `LINK_POINTS`."""
         metrics = self.driver.metrics
         trip = metrics.round_trip if math.isfinite(metrics.round_trip) else 0.0
         untaken = sum(monotonic - since > _PATIENCE for since in self._failing.values())
-        if (link := (float(metrics.connected), trip, float(metrics.losses), float(untaken))) != self._link:
-            self._link = link
-            self.image.update(self._links, np.array(link), np.zeros(4, dtype=np.uint8), plant, plant, monotonic)
-        if metrics.connected:
-            self.first.set()
-        return self._link_event(metrics.connected, metrics.why)
+        days = min(max(metrics.certificate_days, 0.0), 1e5)
+        counts = (float(metrics.errors[kind]) for kind in ERROR_KINDS)
+        return (float(metrics.connected), trip, float(metrics.losses), float(untaken), float(metrics.drops), days, *counts)
+
+    def _reported_event(self, event: DeviceEvent) -> Event:
+        """Return a device's own event for the journal: its severity (1 to 1000) as the new state, its words as the reason."""
+        return Event("device", f"{self.name}.{event.source}" if event.source else self.name, "", f"severity {event.severity}", why=event.text)
 
     def _link_event(self, up: bool, why: str) -> list[Event]:
         if up == self._was_up:

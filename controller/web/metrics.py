@@ -20,7 +20,11 @@ _DEVICE = {
     "UP": ("blackmass_device_up", "1 while the link to the device is up.", "gauge"),
     "RTT": ("blackmass_device_round_trip_seconds", "Round trip of the last read.", "gauge"),
     "LOSSES": ("blackmass_device_losses_total", "How often the link was lost since the start.", "counter"),
+    "UNTAKEN": ("blackmass_device_untaken_outputs", "Outputs that the device does not take.", "gauge"),
+    "DROPS": ("blackmass_device_drops_total", "Samples and events that were lost on the way.", "counter"),
+    "CERT_DAYS": ("blackmass_device_certificate_days", "Days until a certificate of the link expires.", "gauge"),
 }
+_ERRORS = "ERRORS_"  # and the kind
 
 
 def _quote(text: str) -> str:
@@ -51,6 +55,13 @@ def prometheus(cell: dict[str, Any], frame: Frame | None, age: float, clients: i
     for part, (name, says, kind) in _DEVICE.items():
         rows = [(f"{{device={_quote(device['name'])}}}", value.get(f"{device['name']}.{part}")) for device in cell["devices"]]
         lines += _family(name, says, kind, [(label, reading) for label, reading in rows if reading is not None])
+    errors = [
+        (f"{{device={_quote(device['name'])},kind={_quote(point.rpartition(_ERRORS)[2].lower())}}}", reading)
+        for device in cell["devices"]
+        for point, reading in value.items()
+        if point.startswith(f"{device['name']}.{_ERRORS}")
+    ]
+    lines += _family("blackmass_device_errors_total", "Errors of the link by kind.", "counter", errors)
     waiting = [alarm.priority for alarm in frame.alarms if alarm.state != "acknowledged"]
     counts = [(f'{{priority="{level}"}}', float(waiting.count(level))) for level in (1, 2, 3)]
     lines += _family("blackmass_alarms_unacknowledged", "Alarms that nobody has acknowledged.", "gauge", counts)
