@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.config import cell_path, load_cell
+from drivers.device import load_profile
 from drivers.source import BadInput
 
 DEMO = cell_path("demo")
@@ -51,6 +52,10 @@ def test_the_demo_cell_is_good() -> None:
         ('profile = "shredder"', 'profile = "shreder"', "no device profile 'shreder'"),
         ('address = "opc.tcp://127.0.0.1:4841"', 'address = "modbus-tcp://127.0.0.1:502"', "speaks modbus, but profile shredder is opcua"),
         ('address = "opc.tcp://127.0.0.1:4841"', 'address = "opc.tcp://"', "expected opc.tcp://HOST:PORT"),
+        ('security = "none"', 'security_mode = "sign"', "name the security policy (Basic256Sha256, Aes128_Sha256_RsaOaep, Aes256_Sha256_RsaPss)"),
+        ('security = "none"', 'security = "Basic128Rsa15"', "security"),
+        ('security = "none"', 'security = "none"\nuser = "op"', "user 'op' needs a password_file of mode 0600"),
+        ('poll = "250 ms"', 'security = "Basic256Sha256"', "has no security policies; use modbus-tls://"),
         ('address = "modbus-tcp://127.0.0.1:5021?unit=1"', 'address = "modbus-tcp://127.0.0.1:5020?unit=1"', "already that of device leach"),
         ('"TT-201" = "temperature"', '"TT-201" = "temperatur"', "no signal 'temperatur'; did you mean 'temperature'?"),
         ('"TT-201" = "temperature"', '"AT-101" = "temperature"', "already a signal of device shredder"),
@@ -74,6 +79,70 @@ def test_the_demo_cell_is_good() -> None:
 def test_a_mistake_is_named_where_it_stands(tmp_path: Path, old: str, new: str, says: str) -> None:
     problems = broken(tmp_path, old, new)
     assert any(says in problem for problem in problems), problems
+
+
+PROFILE = """
+id = "scale"
+description = "A scale"
+protocol = "modbus"
+identity = { at = "input:0", value = 7 }
+[groups.slow]
+period = "2 s"
+deadband = 1
+[signals.weight]
+range = [0, 500]
+eu = "kg"
+at = "input:2"
+group = "slow"
+[signals.tare]
+range = [0, 50]
+eu = "kg"
+at = "input:4"
+group = "slow"
+deadband = 0.1
+[signals.flow]
+range = [0, 10]
+eu = "kg/h"
+at = "input:6"
+"""
+
+
+def test_groups_say_how_often_a_signal_is_wanted_and_when_it_is_old(tmp_path: Path) -> None:
+    (tmp_path / "scale.toml").write_text(PROFILE)
+    path = tmp_path / "cell.toml"
+    path.write_text(
+        DEMO.read_text().replace(
+            "[selectors", '[devices.scale]\nprofile = "scale"\naddress = "modbus-tcp://127.0.0.1:1"\npoll = "200 ms"\n'
+            '[devices.scale.tags]\n"WT-1" = "weight"\n"WT-2" = "tare"\n"FT-1" = "flow"\n\n[selectors', 1
+        )
+    )  # fmt: skip
+    plan = load_cell(path).plan
+    rows = plan.devices["scale"]
+    np.testing.assert_allclose(rows.device.periods, [2.0, 2.0, 0.2])
+    np.testing.assert_allclose(rows.device.deadbands, [5.0, 0.1, 0.0])
+    assert rows.poll == 0.2
+    places = plan.image.places(["WT-1", "WT-2", "FT-1"])
+    np.testing.assert_allclose(np.asarray(plan.freshness.uncertain_after)[places], [6.0, 6.0, 0.6])
+    np.testing.assert_allclose(np.asarray(plan.freshness.bad_after)[places], [20.0, 20.0, 2.5])
+    np.testing.assert_allclose(load_cell(path, speed=10.0).plan.devices["scale"].device.periods, [0.2, 0.2, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('period = "2 s"', "period = 2", "expected a time with its eu, such as '100 ms'"),
+        ('period = "2 s"', 'period = "0 s"', "expected a time above 0 s"),
+        ('period = "2 s"', 'period = "2 kg"', "2 kg cannot be expressed in s"),
+        ("deadband = 1\n", "deadband = 101\n", "less than or equal to 100"),
+        ('group = "slow"', 'group = "slaw"', "no group 'slaw'; this profile has slow"),
+    ],
+)
+def test_a_mistake_in_a_group_is_named(tmp_path: Path, old: str, new: str, says: str) -> None:
+    path = tmp_path / "scale.toml"
+    path.write_text(PROFILE.replace(old, new, 1))
+    with pytest.raises(BadInput) as caught:
+        load_profile(path)
+    assert any(says in str(problem) for problem in caught.value.problems), caught.value.problems
 
 
 def test_the_place_is_exact(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ NAMES = [
     "leach.UP",
     "leach.RTT",
     "leach.LOSSES",
+    "leach.ERRORS_TIMEOUT",
     "SERVICE.SCAN_MS",
     "SERVICE.LATE_MS",
     "SERVICE.QUEUE",
@@ -37,7 +38,7 @@ HOLD = b'{"do": "transition", "verb": "HOLD", "who": "Ada"}'
 
 
 def frame(seq: int, boot: int = 1) -> Frame:
-    value = np.array([70.5, np.nan, 1.0, 0.004, 2.0, 1.5, 0.25, 3.0, 0.0])
+    value = np.array([70.5, np.nan, 1.0, 0.004, 2.0, 7.0, 1.5, 0.25, 3.0, 0.0])
     quality = np.where(np.isnan(value), Quality.BAD, Quality.GOOD).astype(np.uint8)
     stamp = np.full(len(value), 1_800_000_000_000_000_123, dtype=np.int64)
     return Frame(boot, seq, 1.8e9 + seq, 0, value, quality, stamp, stamp, "RUNNING", (("HOLD", ""), ("START", "the batch is RUNNING")))
@@ -117,6 +118,7 @@ def test_gives_the_cell_the_newest_frame_and_metrics() -> None:
             assert newest["source_time"][0] == 1_800_000_000_000_000_123
             text = (await client.get("/metrics")).text
             assert 'blackmass_device_up{device="leach"} 1' in text
+            assert 'blackmass_device_errors_total{device="leach",kind="timeout"} 7' in text
             assert "blackmass_scan_seconds 0.0015" in text
             assert 'cell="de\\"mo"' in text
 

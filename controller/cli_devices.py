@@ -1,0 +1,141 @@
+"""Commands of the command line for those who connect devices."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs
+from controller.config import LoadedCell, class_file, load_cell
+from controller.runtime.batches import Library
+from recipes.classes import UnitClass, load_classes
+
+__all__ = ["COMMANDS"]
+
+
+@click.command()
+@click.argument("file")
+@click.option("--online", is_flag=True, help="Read every tag of the cell once from its devices, too; nothing is written.")
+@device_option
+@data_option
+@explained
+def check(file: str, online: bool, device: tuple[str, ...], data: Path | None) -> None:
+    """Check a cell file or a recipe; name every mistake with file:line:column."""
+    path = Path(file)
+    if online:
+        _check_online(load_cell(cell_file(file), addresses=pairs(device, "NAME=ADDRESS")), data)
+        return
+    if path.suffix in (".yaml", ".yml"):
+        recipe = Library(_classes()).load(file)
+        click.echo(
+            f"{path}: recipe {recipe.id} version {recipe.version} is good: {sum(1 for _ in recipe.leaves())} steps on {len(recipe.units)} units"
+        )
+        return
+    if not path.suffix and not path.exists() and (named := Library(_classes()).find(file)).is_file():
+        recipe = Library(_classes()).load(str(named))
+        click.echo(
+            f"{named.name}: recipe {recipe.id} version {recipe.version} is good: {sum(1 for _ in recipe.leaves())} steps on {len(recipe.units)} units"
+        )
+        return
+    plan = load_cell(cell_file(file)).plan
+    click.echo(
+        f"{plan.file}: cell {plan.id} is good: {len(plan.devices)} devices, {len(plan.inputs)} inputs, {len(plan.outputs)} outputs, "
+        f"{len(plan.loops.names)} loops, {len(plan.interlocks.names)} interlocks, {len(plan.alarms.names)} alarms, {len(plan.units)} units"
+    )
+
+
+def _check_online(cell: LoadedCell, data: Path | None) -> None:
+    from controller.commissioning import look
+    from drivers.tags import Quality
+
+    rows = asyncio.run(look(cell.plan, data or data_home() / cell.plan.id))
+    table = Table("tag", "signal", "value", "eu", "quality", "age", "round trip", "", box=None)
+    for row in rows:
+        bad = row.quality is Quality.BAD
+        value = "—" if math.isnan(row.value) else f"{row.value:.6g}"
+        timing = ("", "") if bad else (f"{row.age:.1f} s", f"{row.round_trip * 1e3:.1f} ms")
+        table.add_row(row.tag, f"{row.device}.{row.signal}", value, row.eu, row.quality.name, *timing, row.why, style="bold red" if bad else "")
+    Console().print(table, highlight=False)
+    lost = sum(row.quality is Quality.BAD for row in rows)
+    click.echo(f"{len(rows) - lost} of {len(rows)} tags can be used")
+    sys.exit(1 if lost else 0)
+
+
+@click.command()
+@click.argument("cell")
+@device_option
+@explained
+def plan(cell: str, device: tuple[str, ...]) -> None:
+    """Show what polling CELL asks of its wires: requests, time on serial lines, headroom. Exit status 1 if it does not fit."""
+    from controller.commissioning import crowded, line_plans
+
+    lines = line_plans(load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan.devices.values())
+    for line in lines:
+        serial = any(one.time for one in line.devices)
+        click.echo(f"{line.link}" + (f": reads take {line.busy:.0%} of its time, headroom {line.headroom:.0%}" if serial else ""))
+        for one in line.devices:
+            asked = f"{len(one.requests)} requests" if one.requests else "one read"
+            spent = f", {one.time * 1e3:.1f} ms" if one.time else ""
+            click.echo(f"  {one.device}: {one.signals} signals in {asked} every {one.period * 1e3:.0f} ms{spent}")
+            for request in one.requests:
+                last = request.address + request.count - 1
+                click.echo(
+                    f"    unit {one.unit} {request.table} {request.address} to {last}: {', '.join(request.names[:4])}"
+                    + (f" and {len(request.names) - 4} more" if len(request.names) > 4 else "")
+                )
+    problems = [sentence for _, sentence in crowded(lines)]
+    for sentence in problems:
+        click.echo(sentence, err=True)
+    sys.exit(1 if problems else 0)
+
+
+@click.command()
+@click.argument("name", metavar="DEVICE")
+@click.argument("register")
+@click.option("--cell", default="demo", show_default=True, help="The cell file that names the device.")
+@click.option("--range", "limits", type=(float, float), metavar="LOW HIGH", help="Values expected; those of the signal declared there if left out.")
+@click.option("--all", "every", is_flag=True, help="Show values outside of the range, too.")
+@device_option
+@data_option
+@explained
+def probe(name: str, register: str, cell: str, limits: tuple[float, float] | None, every: bool, device: tuple[str, ...], data: Path | None) -> None:
+    """Read REGISTER (input:12, holding:3) of a Modbus DEVICE and decode it in every way, the likeliest first. Nothing is written."""
+    from drivers.modbus_codec import table_of
+    from drivers.modbus_line import BadReply, DeviceSaidNo, LinkDown
+    from drivers.modbus_probe import guesses, read_words
+
+    rows = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan
+    if name not in rows.devices:
+        raise click.BadParameter(f"no device {name!r} in this cell; it has {', '.join(rows.devices)}", param_hint="DEVICE")
+    found = rows.devices[name].device
+    table, number = table_of(register)
+    if found.address.protocol != "modbus" or table not in ("input", "holding"):
+        raise click.BadParameter(f"expected input:N or holding:N of a Modbus device, got {register} of {found.address}", param_hint="REGISTER")
+    declared = next(((signal, its) for signal, its in found.profile.signals.items() if its.at == register), None)
+    low, high = limits or (declared[1].range if declared else (-1e4, 1e4))
+    try:
+        words = asyncio.run(read_words(found, table, number - found.profile.modbus.address_base, data or data_home() / rows.id))
+    except (BadReply, DeviceSaidNo, LinkDown) as error:
+        raise ValueError(f"{name} {register}: {error}; check the address, the unit and the table") from None
+    about = f", declared as {declared[0]} [{declared[1].eu}] {declared[1].type}" if declared else ""
+    click.echo(f"{name} {register}: words {' '.join(f'{word:04X}' for word in words)}{about}; looked for {low:g} to {high:g}")
+    shown = Table("value", "type", "word order", "byte order", "scale", box=None)
+    for guess in guesses(words, low, high):
+        if guess.inside or every:
+            shown.add_row(
+                f"{guess.value:.6g}", guess.type, guess.word_order, guess.byte_order, f"{guess.scale:g}", style="" if guess.inside else "dim"
+            )
+    Console().print(shown, highlight=False)
+
+
+def _classes() -> dict[str, UnitClass]:
+    return load_classes(class_file())
+
+
+COMMANDS = (check, plan, probe)
