@@ -147,6 +147,8 @@ def _points() -> list[dict[str, Any]]:
         add(f"{name}.UP", "", 0, 1, f"Link to {name}", "device", "", name)
         add(f"{name}.RTT", "s", 0, 1000, f"Round trip of {name}", "device", "", name)
         add(f"{name}.LOSSES", "", 0, 1e9, f"Losses of {name}", "device", "", name)
+        add(f"{name}.ERRORS_TIMEOUT", "", 0, 1e12, f"Timeouts of {name}", "device", "", name)
+        add(f"{name}.DROPS", "", 0, 1e12, f"Samples of {name} that were lost", "device", "", name)
     for name, eu in (("SERVICE.SCAN_MS", "ms"), ("SERVICE.LATE_MS", "ms"), ("SERVICE.QUEUE", ""), ("SERVICE.DROPPED", "")):
         add(name, eu, 0, 1e6, name, "service")
     return rows
@@ -171,7 +173,7 @@ def signal(name: str, at: float) -> float:
             return moved
         if name == f"{loop}.MODE":
             return 2.0
-    known = {"FY-201.OUT": 2.4, "SERVICE.SCAN_MS": 1.7, "SERVICE.LATE_MS": 0.2}
+    known = {"leach.ERRORS_TIMEOUT": 3.0, "leach.DROPS": 1.0, "FY-201.OUT": 2.4, "SERVICE.SCAN_MS": 1.7, "SERVICE.LATE_MS": 0.2}
     return known.get(name, 1.0 if name.endswith(".UP") else 0.0042 if name.endswith(".RTT") else 0.0)
 
 

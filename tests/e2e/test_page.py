@@ -178,6 +178,12 @@ def test_the_trend_draws_history_and_every_new_frame(page: Page, served: Any) ->
     expect(page.locator(".plot .note")).to_have_count(0)
 
 
+def test_the_device_list_says_what_has_gone_wrong_by_kind(page: Page, served: Any) -> None:
+    page.evaluate("location.hash = 'devices'")
+    expect(page.locator("[data-device=leach] .errors")).to_have_text("3 timeout, 1 lost")
+    expect(page.locator("[data-device=reactor] .errors")).to_have_text("—")
+
+
 # what a finger would miss, or what is cut off
 SMALL = """[...document.querySelectorAll('button, .tabs a, select')]
     .map(one => [one.textContent, one.getBoundingClientRect()])

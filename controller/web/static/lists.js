@@ -33,15 +33,25 @@ export function Devices({ view, places }) {
   const c = T.deviceColumn;
   const service = cell.points.filter((point) => point.kind === "service");
   return html`<section class="card" aria-label=${T.devices}><h2>${T.devices}</h2>
-    <div class="scroll"><table class="devices"><thead><tr><th>${c.link}</th><th>${c.name}</th><th class="nowrap">${c.rtt}</th><th>${c.losses}</th><th>${c.profile}</th><th>${c.address}</th></tr></thead><tbody>${cell.devices.map((device) => {
+    <div class="scroll"><table class="devices"><thead><tr><th>${c.link}</th><th>${c.name}</th><th class="nowrap">${c.rtt}</th><th>${c.losses}</th><th>${c.errors}</th><th>${c.profile}</th><th>${c.address}</th></tr></thead><tbody>${cell.devices.map((device) => {
       const up = reading(cell, frame, places, `${device.name}.UP`);
       const rtt = reading(cell, frame, places, `${device.name}.RTT`);
       const losses = reading(cell, frame, places, `${device.name}.LOSSES`);
       const well = up?.value === 1;
       return html`<tr key=${device.name} data-device=${device.name}><td class="nowrap"><span class=${well ? "" : "abnormal"}>${up?.value == null ? `? ${T.unknown}` : well ? `● ${T.up}` : `✕ ${T.down}`}</span></td>
         <td><b>${device.name}</b><br /><span class="muted">${device.description}</span></td>
-        <td class="number">${rtt?.value == null ? "—" : `${(rtt.value * 1000).toFixed(1)} ms`}</td><td class="number">${losses?.value ?? "—"}</td><td>${device.profile}</td><td class="path">${device.address}</td></tr>`;
+        <td class="number">${rtt?.value == null ? "—" : `${(rtt.value * 1000).toFixed(1)} ms`}</td><td class="number">${losses?.value ?? "—"}</td><td class="errors">${errors(device.name, view, places)}</td><td>${device.profile}</td><td class="path">${device.address}</td></tr>`;
     })}</tbody></table>
     ${service.length ? html`<h3>${T.service}</h3><table class="devices service"><tbody>${service.map((point) => html`<tr key=${point.name}><td>${point.description || point.name}</td><td class="number"><${Value} of=${reading(cell, frame, places, point.name)} /></td></tr>`)}</tbody></table>` : null}
     <p class="muted">${T.product} ${cell.version} · ${cell.description}</p></div></section>`;
+}
+
+/** What has gone wrong on a device's link since the start, by kind; a dash where nothing has.
+ * @param {string} device @param {Props["view"]} view @param {Props["places"]} places */
+function errors(device, { cell, frame }, places) {
+  const start = `${device}.ERRORS_`;
+  const kinds = cell.points.filter((point) => point.name.startsWith(start)).map((point) => point.name);
+  const counts = [...kinds, `${device}.DROPS`].map((name) => /** @type {const} */ ([name, reading(cell, frame, places, name)?.value ?? 0])).filter(([, count]) => count > 0);
+  const kind = (/** @type {string} */ name) => (name.startsWith(start) ? name.slice(start.length).toLowerCase() : T.drops);
+  return counts.length ? counts.map(([name, count]) => `${count} ${kind(name)}`).join(", ") : "—";
 }

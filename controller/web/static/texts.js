@@ -119,9 +119,10 @@ export const T = {
   alarmColumn: { priority: "Priority", since: "Since", text: "What", state: "State", cause: "Cause", consequence: "Consequence", action: "Do" },
   allAlarms: "All alarms",
   devices: "Devices",
-  deviceColumn: { name: "Device", link: "Link", rtt: "Round trip", losses: "Losses", address: "Address", profile: "Profile" },
+  deviceColumn: { name: "Device", link: "Link", rtt: "Round trip", losses: "Losses", errors: "Errors", address: "Address", profile: "Profile" },
   up: "up",
   down: "DOWN",
+  drops: "lost",
   service: "Service",
   unknown: "not known",
 };
