@@ -23,7 +23,7 @@ def open_driver(device: Device, *, data: Path, timeout: float = 1.0) -> Driver:
     if profile.protocol == "opcua":
         from drivers.opcua import OpcuaDriver
 
-        return OpcuaDriver(device, timeout=timeout)
+        return OpcuaDriver(device, data=data, timeout=timeout)
     from drivers.modbus import ModbusDriver
 
     return ModbusDriver(device, data=data, timeout=timeout)

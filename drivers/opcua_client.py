@@ -1,0 +1,49 @@
+"""How the OPC UA client of one connection is made and closed. asyncua's own reconnection is not used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from pathlib import Path
+from typing import Final
+
+from asyncua.client.client import Client
+from asyncua.ua.uaerrors import UaError
+
+from drivers.device import Device
+
+__all__ = ["FAILURES", "disconnect", "new_client", "why_of"]
+
+# what asyncua reports is counted and reported here, once for each change
+logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
+
+FAILURES: Final = (UaError, OSError, ValueError, TypeError, struct.error)  # what asyncua raises for a peer's fault
+_CLOSING: Final = 0.5  # [s] that a disconnect may take
+_SESSION: Final = 60_000  # [ms] after which a server forgets a session that was cut off
+_NEVER: Final = 1e6  # [s] asyncua's watchdog is not needed: the driver has a heartbeat of its own
+
+
+async def new_client(device: Device, data: Path, timeout: float) -> Client:  # noqa: ASYNC109  # of each request
+    """Return a client of `device`, not connected yet; each request may take `timeout` [s]. Paths are relative to `data`."""
+    address = device.address
+    client = Client(f"opc.tcp://{address.host}:{address.port}{address.path}", timeout=timeout, watchdog_intervall=_NEVER, auto_reconnect=False)
+    client.session_timeout = _SESSION
+    client.name = client.description = "blackmass"
+    return client
+
+
+async def disconnect(client: Client) -> None:
+    """Close a client within 0.5 s, whatever state it is in."""
+    try:
+        async with asyncio.timeout(_CLOSING):
+            await client.disconnect()
+    except FAILURES:
+        client.disconnect_socket()
+
+
+def why_of(error: Exception, timeout: float) -> str:
+    """Return what a failure of asyncua means, in words; `timeout` [s] is how long was waited."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout:.2f} s"
+    return f"{type(error).__name__}: {error}".rstrip(": ")
