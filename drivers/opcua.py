@@ -20,7 +20,8 @@ from asyncua import ua
 
 from drivers.device import Device, Signal, SignalType
 from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
-from drivers.opcua_client import FAILURES, disconnect, new_client
+from drivers.opcua_client import FAILURES, connect, disconnect, new_client
+from drivers.opcua_security import Expiry, NotSecured
 from drivers.opcua_session import VARIANT, Session, WrongDevice, check_identity, look_up, reading
 from drivers.pause import Pause
 from drivers.tags import FloatArray, Quality, QualityArray, TimeArray
@@ -53,7 +54,7 @@ def _plain(value: float, type_: SignalType) -> bool | int | float:
 
 
 class OpcuaDriver(Driver):
-    """One OPC UA server and its nodes. Without security in this version: for loopback and closed networks."""
+    """One OPC UA server and its nodes, secured as the device's `security` says."""
 
     def __init__(self, device: Device, *, data: Path, timeout: float = 1.0) -> None:
         super().__init__(device, timeout=timeout)
@@ -65,6 +66,7 @@ class OpcuaDriver(Driver):
         self._why = "not connected yet"
         self._open = False
         self._stamps: tuple[datetime | None, int] = (None, 0)
+        self._expiry = Expiry(device.name, ())
 
     async def __aenter__(self) -> OpcuaDriver:
         self._open = True
@@ -103,6 +105,7 @@ class OpcuaDriver(Driver):
             return self._give_up(session, kind, f"{self.device.address}: {why}")
         self._pause.succeeded()
         self.metrics.reads += 1
+        self.metrics.certificate_days = self._expiry.days()
         self.metrics.round_trip = time.monotonic() - begun
         self._tell(up=True)
         return self._decode(session, results)
@@ -129,20 +132,23 @@ class OpcuaDriver(Driver):
     async def _connect(self) -> None:
         """Make a new session; `_why` tells why there is none."""
         address = self.device.address
-        client = await new_client(self.device, self._data, self.timeout)
+        client = new_client(self.device, self.timeout)
         try:
-            await client.connect()
+            await connect(client, self.device, self._data)
             session = await look_up(client, self.device)
         except asyncio.CancelledError:
             await disconnect(client)
             raise
         except WrongDevice as error:
             self._why = str(error)
+        except NotSecured as error:
+            self._why = f"not connected to {address}: {error}"
         except FAILURES as error:
             what = f"no answer within {self.timeout:.2f} s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             self._why = f"cannot connect to {address}: {what}; check the address and that the device is on"
         else:
             self._session, self._why = session, ""
+            self._expiry = Expiry(self.device.name, client.certificates)
             self._count("type", sum(map(bool, session.wrong)))
             return
         self._pause.failed(time.monotonic())

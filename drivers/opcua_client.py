@@ -12,8 +12,9 @@ from asyncua.client.client import Client
 from asyncua.ua.uaerrors import UaError
 
 from drivers.device import Device
+from drivers.opcua_security import NotSecured, SecuredClient
 
-__all__ = ["FAILURES", "disconnect", "new_client", "why_of"]
+__all__ = ["FAILURES", "connect", "disconnect", "new_client", "why_of"]
 
 # what asyncua reports is counted and reported here, once for each change
 logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
@@ -24,13 +25,20 @@ _SESSION: Final = 60_000  # [ms] after which a server forgets a session that was
 _NEVER: Final = 1e6  # [s] asyncua's watchdog is not needed: the driver has a heartbeat of its own
 
 
-async def new_client(device: Device, data: Path, timeout: float) -> Client:  # noqa: ASYNC109  # of each request
-    """Return a client of `device`, not connected yet; each request may take `timeout` [s]. Paths are relative to `data`."""
+def new_client(device: Device, timeout: float) -> SecuredClient:
+    """Return a client of `device`, not connected yet; each request may take `timeout` [s]."""
     address = device.address
-    client = Client(f"opc.tcp://{address.host}:{address.port}{address.path}", timeout=timeout, watchdog_intervall=_NEVER, auto_reconnect=False)
+    url = f"opc.tcp://{address.host}:{address.port}{address.path}"
+    client = SecuredClient(url, timeout, watchdog_intervall=_NEVER, auto_reconnect=False)
     client.session_timeout = _SESSION
     client.name = client.description = "blackmass"
     return client
+
+
+async def connect(client: SecuredClient, device: Device, data: Path) -> None:
+    """Connect as the device's `security` asks for, or not at all; its paths, and the certificates, are in the data directory."""
+    await client.guard(device.security, data, device.address.host)
+    await client.connect()
 
 
 async def disconnect(client: Client) -> None:
@@ -46,4 +54,6 @@ def why_of(error: Exception, timeout: float) -> str:
     """Return what a failure of asyncua means, in words; `timeout` [s] is how long was waited."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:.2f} s"
+    if isinstance(error, NotSecured):
+        return str(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")

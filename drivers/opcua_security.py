@@ -1,0 +1,171 @@
+"""How an OPC UA client is secured: the endpoint that was asked for or none, a server that is trusted, a password that is never sent in the clear."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.crypto import security_policies as policies
+from asyncua.ua.status_codes import StatusCodes
+from asyncua.ua.uaerrors import UaError
+from cryptography import x509
+
+from drivers.address import Policy, Security
+from drivers.opcua_certificate import CertificateRefused, fingerprint
+from drivers.opcua_pki import Own, Pki, PkiError
+from drivers.secret import SecretError, read_secret
+
+__all__ = ["Expiry", "NotSecured", "SecuredClient"]
+
+log = logging.getLogger(__name__)
+
+_POLICIES: Final[dict[Policy, type[policies.SecurityPolicy]]] = {
+    "Basic256Sha256": policies.SecurityPolicyBasic256Sha256,
+    "Aes128_Sha256_RsaOaep": policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256_Sha256_RsaPss": policies.SecurityPolicyAes256Sha256RsaPss,
+}
+_STRONG: Final = frozenset(policy.URI for policy in _POLICIES.values())
+_MODES: Final = {"sign": ua.MessageSecurityMode.Sign, "sign_and_encrypt": ua.MessageSecurityMode.SignAndEncrypt}
+_MODE_NAMES: Final = {mode: name for name, mode in _MODES.items()} | {ua.MessageSecurityMode.None_: "none"}
+_WRONG_USER: Final = frozenset({StatusCodes.BadUserAccessDenied, StatusCodes.BadIdentityTokenRejected, StatusCodes.BadIdentityTokenInvalid})
+_DAY: Final = 86400.0  # [s]
+_WARN: Final = 30.0  # [d] before a certificate expires
+
+
+class NotSecured(UaError):
+    """The link is not secured as was asked, so it is not used: why, and what to do."""
+
+
+class SecuredClient(Client):
+    """asyncua's client with what it lacks: the server's certificate is checked before anything is sent under it, and passwords are not given away."""
+
+    def __init__(self, url: str, timeout: float, **options: Any) -> None:
+        super().__init__(url, timeout, **options)
+        self._patience = timeout  # [s] of each request
+        self.certificates: list[x509.Certificate] = []  # that this link depends on
+        self._pki: Pki | None = None
+        self._own: Own | None = None
+        self._host = ""
+
+    async def guard(self, security: Security, data: Path, host: str) -> None:
+        """Prepare for `connect`: find the endpoint, check its certificate, take our own; raise `NotSecured`."""
+        if security.policy == "none" and not security.user:
+            return
+        self._host = host
+        self._pki = pki = Pki(data)
+        try:
+            if security.user:
+                self._username = security.user
+                self._password = await asyncio.to_thread(read_secret, data / security.password_file, "password file")
+            if security.policy == "none":
+                self.certificate_validator = self._check  # it may encrypt the password with it
+                return
+            policy, mode = _POLICIES[security.policy], _MODES[security.mode]
+            endpoint = await self._find(policy.URI, mode, f"{security.policy} with {security.mode}")
+            self._own = own = await asyncio.to_thread(pki.own)
+            trusted = await asyncio.to_thread(pki.check, endpoint.ServerCertificate or b"", endpoint.Server.ApplicationUri or "", host)
+        except (CertificateRefused, PkiError, SecretError) as error:
+            raise NotSecured(str(error)) from None
+        self.certificates = [own.certificate, *trusted]
+        self.application_uri = own.uri
+        channel = policy(trusted[0], own.certificate, own.key, mode)
+        self.security_policy = channel  # type: ignore[assignment]  # as its own `set_security` does
+        self.uaclient.set_security(channel)
+        said = endpoint.Server.ApplicationUri
+
+        async def same(_certificate: x509.Certificate, application: ua.ApplicationDescription) -> None:
+            if application.ApplicationUri != said:  # what was asked in the clear is now signed
+                raise NotSecured(f"the server was {said} when it was asked, and is {application.ApplicationUri} now")
+
+        self.certificate_validator = same
+
+    async def _find(self, uri: str, mode: ua.MessageSecurityMode, asked: str) -> ua.EndpointDescription:
+        """Return the endpoint that was asked for. There is no second choice."""
+        scout = Client(self.server_url.geturl(), timeout=self._patience)
+        offered: Sequence[ua.EndpointDescription] = await scout.connect_and_get_server_endpoints()
+        for endpoint in offered:
+            if endpoint.SecurityMode == mode and endpoint.SecurityPolicyUri == uri and (endpoint.EndpointUrl or "").startswith("opc.tcp"):
+                return endpoint
+        there = ", ".join(sorted({_words(endpoint) for endpoint in offered})) or "nothing"
+        raise NotSecured(f"the server does not offer {asked}, but {there}; turn it on there, the link is not weakened by itself")
+
+    async def _check(self, certificate: x509.Certificate, application: ua.ApplicationDescription) -> None:
+        """Check the certificate with which a password is going to be encrypted on a channel without security."""
+        assert self._pki is not None  # set with this
+        blob = self.security_policy.peer_certificate or b""
+        try:
+            self.certificates = await asyncio.to_thread(self._pki.check, blob, application.ApplicationUri or "", self._host)
+        except CertificateRefused as error:
+            raise NotSecured(str(error)) from None
+
+    async def open_secure_channel(self, renew: bool = False) -> None:
+        """Open or renew the channel; a server that does not want us says so in words."""
+        try:
+            await super().open_secure_channel(renew)
+        except (UaError, ConnectionError) as error:
+            if self._own is None or renew:
+                raise
+            mark = fingerprint(self._own.certificate)
+            raise NotSecured(
+                f"the server refuses the secured channel ({type(error).__name__} {error}); let it trust our certificate "
+                f"{self._pki.folder / 'own' / 'certificate.der' if self._pki else ''}, fingerprint {mark}"
+            ) from None
+
+    async def activate_session(
+        self, username: str | None = None, password: str | None = None, certificate: x509.Certificate | None = None
+    ) -> ua.ActivateSessionResult:
+        """Log on; raise `NotSecured` rather than send a password that others can read."""
+        if username:
+            self._guard_password()
+        try:
+            return await super().activate_session(username, password, certificate)
+        except UaError as error:
+            if getattr(error, "code", None) not in _WRONG_USER:
+                raise
+            who = f"user {username!r}; check the name and its password file" if username else "anonymous users; name a user and a password_file"
+            raise NotSecured(f"the server refuses {who} ({type(error).__name__})") from None
+
+    def _guard_password(self) -> None:
+        offered = [token for token in self._policy_ids if token.TokenType == ua.UserTokenType.UserName]
+        if not offered:
+            raise NotSecured("the server takes no user names on this endpoint; leave out the user, or turn it on there")
+        if self.security_policy.Mode == ua.MessageSecurityMode.SignAndEncrypt:
+            return
+        encrypted = self.server_policy(ua.UserTokenType.UserName).SecurityPolicyUri in _STRONG and bool(self.certificates)
+        if not encrypted:
+            raise NotSecured(
+                "the password would cross the network in the clear, so it was not sent: ask for a policy with security_mode sign_and_encrypt, "
+                "or let the server encrypt user names with one"
+            )
+
+
+def _words(endpoint: ua.EndpointDescription) -> str:
+    policy = str(endpoint.SecurityPolicyUri or "").rpartition("#")[2]
+    mode = _MODE_NAMES.get(endpoint.SecurityMode, "an unknown mode")
+    return "none" if mode == "none" else f"{policy[:40]} with {mode}"
+
+
+class Expiry:
+    """When the first certificate of a link expires. The log warns once, 30 days ahead."""
+
+    def __init__(self, link: str, certificates: Iterable[x509.Certificate]) -> None:
+        self._link = link
+        first = min(certificates, key=lambda one: one.not_valid_after_utc, default=None)
+        self._first = first
+        self._ends = math.inf if first is None else first.not_valid_after_utc.timestamp()
+        self._warned = False
+
+    def days(self) -> float:
+        """Return the days that are left; infinite without certificates."""
+        left = (self._ends - time.time()) / _DAY
+        if left < _WARN and not self._warned and self._first is not None:
+            self._warned = True
+            log.warning("%s: the certificate of %s expires in %.1f days", self._link, self._first.subject.rfc4514_string(), left)
+        return left
