@@ -178,7 +178,7 @@ class CellFile(Part):
     devices: dict[str, DeviceEntry] = Field(min_length=1)
     selectors: dict[str, Selector] = {}
     loops: dict[str, Loop] = {}
-    units: dict[str, Unit] = Field(min_length=1)
+    units: dict[str, Unit] = {}  # none: a cell that only looks
     interlocks: list[Interlock] = []
     alarms: list[Alarm] = []
     influx: InfluxConfig | None = None
