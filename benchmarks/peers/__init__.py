@@ -12,13 +12,14 @@ import os
 import queue
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["ROOT", "Missing", "Peer", "cpu_time", "node_folder", "once", "program"]
+__all__ = ["ROOT", "Missing", "Peer", "built", "cpu_time", "node_folder", "once", "program"]
 
 ROOT = Path(__file__).parent.parent.parent
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")  # [s]
@@ -28,14 +29,25 @@ class Missing(Exception):
     """A peer cannot be run here: what it needs, and how to get it."""
 
 
+def built(script: Path, *arguments: str | Path, slow: str = "") -> str:
+    """Return the path that a build script prints; raise `Missing`. `slow` says what it takes when there is nothing built yet."""
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([script, *arguments, *options], capture_output=True, text=True, timeout=1800, check=False)
+
+    if slow:
+        if (found := run("--find")).returncode == 0:
+            return found.stdout.strip()
+        print(f"building {slow} ...", file=sys.stderr, flush=True)
+    made = run()
+    if made.returncode:
+        raise Missing(made.stderr.strip().splitlines()[-1])
+    return made.stdout.strip()
+
+
 def program(name: str) -> str:
     """Return the path of a peer written in C, ``benchmarks/peers/NAME.c``, compiled when it has to be; raise `Missing`."""
-    made = subprocess.run(
-        [ROOT / "tests/foreign/build", ROOT / f"benchmarks/peers/{name}.c"], capture_output=True, text=True, timeout=120, check=False
-    )
-    if made.returncode:
-        raise Missing(made.stderr.strip())
-    return made.stdout.strip()
+    return built(ROOT / "tests/foreign/build", ROOT / f"benchmarks/peers/{name}.c")
 
 
 def node_folder() -> Path:
