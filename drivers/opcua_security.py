@@ -35,6 +35,7 @@ _STRONG: Final = frozenset(policy.URI for policy in _POLICIES.values())
 _MODES: Final = {"sign": ua.MessageSecurityMode.Sign, "sign_and_encrypt": ua.MessageSecurityMode.SignAndEncrypt}
 _MODE_NAMES: Final = {mode: name for name, mode in _MODES.items()} | {ua.MessageSecurityMode.None_: "none"}
 _WRONG_USER: Final = frozenset({StatusCodes.BadUserAccessDenied, StatusCodes.BadIdentityTokenRejected, StatusCodes.BadIdentityTokenInvalid})
+_WRONG_CHANNEL: Final = frozenset({StatusCodes.BadSecurityModeRejected, StatusCodes.BadSecurityPolicyRejected})
 _DAY: Final = 86400.0  # [s]
 _WARN: Final = 30.0  # [d] before a certificate expires
 
@@ -88,7 +89,7 @@ class SecuredClient(Client):
 
     async def _find(self, uri: str, mode: ua.MessageSecurityMode, asked: str) -> ua.EndpointDescription:
         """Return the endpoint that was asked for. There is no second choice."""
-        scout = Client(self.server_url.geturl(), timeout=self._patience)
+        scout = SecuredClient(self.server_url.geturl(), self._patience)
         offered: Sequence[ua.EndpointDescription] = await scout.connect_and_get_server_endpoints()
         for endpoint in offered:
             if endpoint.SecurityMode == mode and endpoint.SecurityPolicyUri == uri and (endpoint.EndpointUrl or "").startswith("opc.tcp"):
@@ -109,13 +110,23 @@ class SecuredClient(Client):
         """Open or renew the channel; a server that does not want us says so in words."""
         try:
             await super().open_secure_channel(renew)
-        except (UaError, ConnectionError) as error:
-            if self._own is None or renew:
-                raise
+        except (UaError, ConnectionError, AssertionError) as error:  # the last is how asyncua takes a fault for an answer
+            why = f"{type(error).__name__} {error}".strip().removeprefix("AssertionError").strip() or "by a fault"
+            if self._own is None or self._pki is None:
+                raise NotSecured(f"the server refuses a channel without security ({why}); name the policy that it offers") from None
             mark = fingerprint(self._own.certificate)
+            ours = self._pki.folder / "own" / "certificate.der"
+            raise NotSecured(f"the server refuses the secured channel ({why}); let it trust our certificate {ours}, fingerprint {mark}") from None
+
+    async def create_session(self) -> ua.CreateSessionResult:
+        """Begin a session; a server that takes none on this channel says so in words."""
+        try:
+            return await super().create_session()
+        except UaError as error:
+            if getattr(error, "code", None) not in _WRONG_CHANNEL:
+                raise
             raise NotSecured(
-                f"the server refuses the secured channel ({type(error).__name__} {error}); let it trust our certificate "
-                f"{self._pki.folder / 'own' / 'certificate.der' if self._pki else ''}, fingerprint {mark}"
+                f"the server takes no session on this channel ({type(error).__name__}); name the security policy that it offers"
             ) from None
 
     async def activate_session(

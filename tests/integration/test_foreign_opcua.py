@@ -1,0 +1,228 @@
+"""Our OPC UA driver against a server of another make (node-opcua), over real sockets with security on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from drivers.connect import open_driver
+from drivers.device import Policy
+from drivers.driver import Driver, WriteResult
+from drivers.opcua_pki import Pki
+from drivers.tags import Quality
+from tests.integration.foreign_opcua import PASSWORD, URI, USER, Foreign, foreign_server
+from tests.unit.test_opcua_pki import make
+
+pytestmark = pytest.mark.wire
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
+    with foreign_server(tmp_path_factory.mktemp("foreign")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: Foreign) -> Iterator[Foreign]:
+    yield running
+    running.usual()
+
+
+async def reads(driver: Driver, signal: str) -> float:
+    reading = await driver.read()
+    return float(reading.values[driver.device.profile.place(signal)])
+
+
+async def good(driver: Driver, within: float = 8.0) -> None:
+    """Read until every signal is good."""
+    end = time.monotonic() + within
+    while (await driver.read()).quality.max() != Quality.GOOD:
+        assert time.monotonic() < end, driver.metrics.why
+        await asyncio.sleep(0.02)
+
+
+async def refusal(driver: Driver, says: str, within: float = 8.0) -> str:
+    """Read until the driver says why it is not connected in these words; no signal may be known meanwhile."""
+    end = time.monotonic() + within
+    while says not in driver.metrics.why:
+        reading = await driver.read()
+        assert reading.quality.min() == Quality.BAD
+        assert time.monotonic() < end, driver.metrics.why
+        await asyncio.sleep(0.02)
+    return driver.metrics.why
+
+
+def test_a_server_is_refused_until_a_person_trusts_it_and_it_us(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        data = server.data(tmp_path, trusts=False, trusted=False)
+        async with open_driver(server.device("Aes256_Sha256_RsaPss"), data=data, timeout=3.0) as driver:
+            why = await refusal(driver, "is not trusted")
+            pki = Pki(data)
+            [entry] = pki.entries("rejected")
+            assert str(entry.path) in why
+            step = why.partition("blackmass trust ")[2].partition(" ")[0]
+            pki.trust(step)  # while it runs
+            why = await refusal(driver, "let it trust our certificate")
+            assert str(data / "pki" / "own" / "certificate.der") in why
+            server.trust_us()
+            await good(driver)
+            assert 360 < driver.metrics.certificate_days < 366
+            assert driver.metrics.why == ""
+
+    with caplog.at_level(logging.INFO, logger="drivers"):
+        asyncio.run(main())
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode"), [("Basic256Sha256", "sign"), ("Basic256Sha256", "sign_and_encrypt"), ("Aes256_Sha256_RsaPss", "sign_and_encrypt")]
+)
+def test_reads_changes_and_writes_through_each_policy(server: Foreign, tmp_path: Path, policy: Policy, mode: str) -> None:
+    async def main() -> None:
+        async with open_driver(server.device(policy, mode=mode), data=server.data(tmp_path), timeout=3.0) as driver:
+            await good(driver)
+            assert await reads(driver, "temperature") == 20.0
+            assert await reads(driver, "pressure") == 1.5
+            server.ask("set", name="Temperature", value=81.25)
+            end = time.monotonic() + 3.0
+            while await reads(driver, "temperature") != 81.25:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            server.ask("set", name="Temperature", value=20.0)
+            changes = {"speed": 42.5, "level": -7.0, "steps": 12.0, "running": 0.0}
+            outcomes = await driver.write(changes)
+            assert [outcome.result for outcome in outcomes] == [WriteResult.CONFIRMED] * 4, outcomes
+            assert server.ask("get", name="Speed")["value"] == 42.5
+            assert server.ask("get", name="Running")["value"] is False
+            [refused] = await driver.write({"speed": 130.0})
+            assert (refused.result, refused.why) == (WriteResult.REFUSED, "BadOutOfRange")
+            assert await reads(driver, "speed") == 42.5
+
+    asyncio.run(main())
+
+
+def test_a_policy_that_is_not_offered_is_not_replaced_by_a_weaker_one(server: Foreign, tmp_path: Path) -> None:
+    async def main() -> None:
+        data = server.data(tmp_path)
+        async with open_driver(server.device("Aes128_Sha256_RsaOaep"), data=data, timeout=3.0) as driver:
+            why = await refusal(driver, "does not offer Aes128_Sha256_RsaOaep with sign_and_encrypt, but ")
+            assert "Basic256Sha256 with sign_and_encrypt" in why
+        server.restart(policies=["None"], modes=["None"])
+        async with open_driver(server.device("Basic256Sha256"), data=data, timeout=3.0) as driver:
+            await refusal(driver, "does not offer Basic256Sha256 with sign_and_encrypt, but none;")
+
+    asyncio.run(main())
+
+
+def test_a_server_that_wants_security_says_so_to_a_client_without(server: Foreign, tmp_path: Path) -> None:
+    async def main() -> None:
+        server.restart(policies=["Basic256Sha256"], modes=["SignAndEncrypt"])
+        async with open_driver(server.device("none"), data=tmp_path, timeout=3.0) as driver:
+            await refusal(driver, "name the security policy that it offers")
+            assert driver.metrics.connects == 0
+
+    asyncio.run(main())
+
+
+def put(path: Path, text: str, mode: int) -> None:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Path:
+    put(tmp_path / "password", PASSWORD + "\n", 0o600)
+    return tmp_path / "password"
+
+
+def test_a_user_logs_on_and_a_wrong_password_stays_secret(server: Foreign, tmp_path: Path, password: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        data = server.data(tmp_path)
+        server.restart(anonymous=False)
+        async with open_driver(server.device(), data=data, timeout=3.0) as driver:
+            await refusal(driver, "the server refuses anonymous users; name a user and a password_file")
+        named = server.device(user=USER, password_file="password")
+        async with open_driver(named, data=data, timeout=3.0) as driver:
+            await good(driver)
+        put(password, "not it, s3cret", 0o600)
+        async with open_driver(named, data=data, timeout=3.0) as driver:
+            why = await refusal(driver, "the server refuses user 'operator'; check the name and its password file")
+            assert "s3cret" not in why
+        put(password, "not it, s3cret", 0o640)
+        async with open_driver(named, data=data, timeout=3.0) as driver:
+            await refusal(driver, "can be used by others (mode 0640); chmod 600 it")
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(main())
+    assert caplog.records
+    assert not any(secret in record.getMessage() for record in caplog.records for secret in ("s3cret", PASSWORD))
+
+
+def test_a_password_is_encrypted_for_a_trusted_server_or_not_sent(server: Foreign, tmp_path: Path, password: Path) -> None:
+    """Without security on the channel the server offers to encrypt the password; with whose key, is checked first."""
+
+    async def main() -> None:
+        named = server.device("none", user=USER, password_file=password.name)
+        async with open_driver(named, data=tmp_path, timeout=3.0) as driver:
+            await refusal(driver, "is not trusted")
+            Pki(tmp_path).trust(str(next(Pki(tmp_path).entries("rejected")).path))
+            await good(driver)
+
+    asyncio.run(main())
+
+
+def test_an_expired_and_another_certificate_are_refused(server: Foreign, tmp_path: Path) -> None:
+    async def main() -> None:
+        data = server.data(tmp_path)
+        async with open_driver(server.device(), data=data, timeout=3.0) as driver:
+            await good(driver)
+            server.restart(**server.identity("other", make("another key", uri=URI)))
+            await refusal(driver, f"has changed: the one that is trusted for {URI}")
+            old = make("foreign press", uri=URI, begins=NOW - timedelta(days=9), ends=NOW - timedelta(days=1))
+            server.restart(**server.identity("old", old))
+            await refusal(driver, "expired on")
+            server.usual()
+            await good(driver)
+
+    asyncio.run(main())
+
+
+def test_a_certificate_for_another_application_is_refused(server: Foreign, tmp_path: Path) -> None:
+    async def main() -> None:
+        data = server.data(tmp_path)
+        server.restart(uri="urn:foreign:impostor")
+        async with open_driver(server.device(), data=data, timeout=3.0) as driver:
+            await refusal(driver, f"is for application {URI}, but the server says it is urn:foreign:impostor")
+
+    asyncio.run(main())
+
+
+def test_shifted_namespaces_never_bring_another_nodes_value(server: Foreign, tmp_path: Path) -> None:
+    async def main() -> None:
+        seen = set()
+        async with open_driver(server.device(), data=server.data(tmp_path), timeout=3.0) as driver:
+            await good(driver)
+            for spaces in (["urn:foreign:press", "urn:foreign:other"], ["urn:foreign:new", "urn:foreign:other", "urn:foreign:press"]):
+                server.changed = True
+                server.tell("restart", spaces=spaces)
+                answer = asyncio.create_task(asyncio.to_thread(server.heard))
+                connects = driver.metrics.connects
+                end = time.monotonic() + 20.0
+                while driver.metrics.connects == connects or not driver.metrics.connected:
+                    seen.add(await reads(driver, "temperature"))
+                    assert time.monotonic() < end, driver.metrics.why
+                    await asyncio.sleep(0.01)
+                await answer
+                await good(driver)
+                seen.add(await reads(driver, "temperature"))
+        assert {value for value in seen if value == value} == {20.0}  # NaN while it is away
+
+    asyncio.run(main())
