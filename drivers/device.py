@@ -31,6 +31,7 @@ __all__ = [
     "Group",
     "Identity",
     "Method",
+    "OpcuaOptions",
     "Policy",
     "Profile",
     "Security",
@@ -126,9 +127,12 @@ class Heartbeat(Strict):
 
 
 class Argument(Strict):
-    """An input of a method: the value that a caller gives for a signal, in an eu that may be another one than the signal's."""
+    """An input of a method: the value that a caller gives for a signal, in an eu that may be another one than the signal's.
 
-    writes: str
+    Without a signal, callers give it in its own eu.
+    """
+
+    writes: str = ""
     eu: Eu = ""
     type: SignalType = "float64"
     description: str = ""
@@ -138,6 +142,7 @@ class Method(Strict):
     """What a device does when it is called: it takes each input for its signal, all or none, and then pulses a bool (0, 1, 0)."""
 
     at: str
+    object: str = ""  # node id of the object it is called on; found by the driver where the method has one owner
     description: str = ""
     inputs: dict[str, Argument] = {}
     pulses: str = ""
@@ -153,6 +158,19 @@ class ModbusOptions(Strict):
     gap: int = Field(default=8, ge=0, le=125)  # unused registers that are cheaper to read than another request
 
 
+class OpcuaOptions(Strict):
+    """How a type of device wants to be talked to over OPC UA."""
+
+    events: str = ""  # the node that reports events, or "server"; empty: none are asked for
+    min_severity: int = Field(default=1, ge=1, le=1000)  # events below it are not asked for
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OpcuaOptions:
+        if self.events not in ("", "server") and not self.events.startswith("nsu="):
+            raise ValueError(f'events: expected "server" or a node id with its namespace URI (nsu=...;s=...), got {self.events!r}')
+        return self
+
+
 class Profile(Strict):
     """A type of device. `signals` is in the order of every array of its readings."""
 
@@ -162,6 +180,7 @@ class Profile(Strict):
     identity: Identity
     heartbeat: Heartbeat | None = None
     modbus: ModbusOptions = ModbusOptions()
+    opcua: OpcuaOptions = OpcuaOptions()
     groups: dict[str, Group] = {}
     signals: dict[str, Signal]
     methods: dict[str, Method] = {}  # on OPC UA only
@@ -276,13 +295,15 @@ def _method_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
         elif method.at in taken:
             yield (name, "at"), f"{method.at} is already taken by {taken[method.at]}"
         taken[method.at] = name
-        if not method.inputs and not method.pulses:
-            yield (name,), "it does nothing; give it inputs or what it pulses"
+        if method.object and not method.object.startswith("nsu="):
+            yield (name, "object"), f"expected a node id with its namespace URI (nsu=...;s=...), got {method.object!r}"
         if method.pulses and not _writable(profile, method.pulses, kind="bool"):
             yield (name, "pulses"), f"expected a writable bool of this profile, got {method.pulses!r}"
         written = dict[str, str]()
         for label, argument in method.inputs.items():
             place = (name, "inputs", label)
+            if not argument.writes:
+                continue
             if not _writable(profile, argument.writes):
                 yield (*place, "writes"), f"expected a writable signal of this profile, got {argument.writes!r}"
             elif argument.writes in written or argument.writes == method.pulses:

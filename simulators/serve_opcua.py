@@ -117,7 +117,8 @@ class _Methods(MethodService):
         changes, codes = dict[str, float](), list[ua.StatusCode]()
         for argument, variant in zip(method.inputs.values(), given, strict=True):
             value, code = self._argument(argument, variant)
-            changes[argument.writes] = value
+            if argument.writes:
+                changes[argument.writes] = value
             codes.append(status_code(code))
         if not all(code.is_good() for code in codes):
             return ua.CallMethodResult(status_code(StatusCodes.BadInvalidArgument), codes)
@@ -125,12 +126,14 @@ class _Methods(MethodService):
 
     def _argument(self, argument: Argument, variant: ua.Variant) -> tuple[float, int]:
         """Return the value for the argument's signal [its eu] and whether it can be taken."""
-        signal = self._station.device.profile.signals[argument.writes]
         number = _number(variant, argument.type)
         if number is None:
             return math.nan, int(StatusCodes.BadTypeMismatch)
         if not math.isfinite(number):
             return math.nan, int(StatusCodes.BadOutOfRange)
+        if not argument.writes:  # of no signal, so nothing is known of its range
+            return number, int(StatusCodes.Good)
+        signal = self._station.device.profile.signals[argument.writes]
         value = eu.convert(number, argument.eu, signal.eu)
         low, high = signal.range
         return value, int(StatusCodes.Good if low <= value <= high else StatusCodes.BadOutOfRange)

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 import controller
 from controller.cell_file import CellFile
 from controller.cli import main
-from drivers.device import Argument, Heartbeat, Identity, Method, ModbusOptions, Profile, Signal
+from drivers.device import Argument, Heartbeat, Identity, Method, ModbusOptions, OpcuaOptions, Profile, Signal
 
 ROOT = Path(controller.__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -155,7 +155,7 @@ def test_every_key_of_a_profile_is_in_the_manual() -> None:
     assert set(Profile.model_fields) - words(top) == set()
     for part in (Method, Argument):
         assert set(part.model_fields) - words(below.partition("| method |")[2]) == set(), part.__name__
-    for part in (Identity, Heartbeat, ModbusOptions):
+    for part in (Identity, Heartbeat, ModbusOptions, OpcuaOptions):
         assert set(part.model_fields) - words(top) == set(), part.__name__
     assert set(Signal.model_fields) - words(below) == set()
     for name in ("type", "access"):

@@ -64,10 +64,30 @@ def test_a_mistake_is_named_where_it_is(old: str, new: str, expected: str, tmp_p
     assert str(caught.value).startswith(f"{path}:{problem.where.line}:")
 
 
-def test_a_method_that_does_nothing(tmp_path: Path) -> None:
-    text = SHREDDER + '[methods.idle]\nat = "nsu=urn:blackmass:shredder;s=idle"\n'
-    with pytest.raises(BadInput, match="it does nothing; give it inputs"):
-        load_profile(written(tmp_path, text))
+def test_a_method_of_another_make_needs_neither_inputs_nor_signals(tmp_path: Path) -> None:
+    text = """
+[methods.idle]
+at = "nsu=urn:blackmass:shredder;s=idle"
+object = "nsu=urn:blackmass:shredder;s=drive"
+[methods.turn]
+at = "nsu=urn:blackmass:shredder;s=turn"
+inputs.by = { type = "float32", eu = "rpm" }
+"""
+    methods = load_profile(written(tmp_path, SHREDDER + text)).methods
+    assert (methods["idle"].object, methods["idle"].inputs) == ("nsu=urn:blackmass:shredder;s=drive", {})
+    assert methods["turn"].inputs["by"].writes == ""
+    with pytest.raises(BadInput, match="expected a node id with its namespace URI"):
+        load_profile(written(tmp_path, SHREDDER + text.replace("nsu=urn:blackmass:shredder;s=drive", "drive")))
+
+
+@pytest.mark.parametrize(("events", "good"), [("server", True), ("nsu=urn:blackmass:shredder;s=drive", True), ("drive", False)])
+def test_events_come_from_the_server_or_a_node(events: str, good: bool, tmp_path: Path) -> None:
+    path = written(tmp_path, SHREDDER + f'[opcua]\nevents = "{events}"\nmin_severity = 300\n')
+    if good:
+        assert load_profile(path).opcua.min_severity == 300
+    else:
+        with pytest.raises(BadInput, match='expected "server" or a node id'):
+            load_profile(path)
 
 
 def test_a_modbus_device_has_no_methods(tmp_path: Path) -> None:
