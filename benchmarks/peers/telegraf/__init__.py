@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import Peer, built, cpu_time
+from .. import Peer, built, cpu_time, opcua
 from ..modbus import BLOCK, FLOATS
 
 __all__ = ["listen", "poll", "program"]
@@ -43,7 +43,7 @@ def _modbus(port: int, requests: int) -> str:
     return "\n".join(lines)
 
 
-def _opcua(port: int, items: int, interval: float) -> str:
+def _opcua(port: int, namespace: int, items: int, interval: float) -> str:
     nodes = "".join(f'    {{name="v{k}", identifier="v{k}"}},\n' for k in range(items))
     return f"""[[inputs.opcua_listener]]
   endpoint = "opc.tcp://127.0.0.1:{port}/"
@@ -52,7 +52,7 @@ def _opcua(port: int, items: int, interval: float) -> str:
   security_mode = "None"
   auth_method = "Anonymous"
   [[inputs.opcua_listener.group]]
-  namespace_uri = "urn:blackmass:bench"
+  namespace = "{namespace}"
   identifier_type = "s"
   sampling_interval = "1ms"
   nodes = [
@@ -96,7 +96,8 @@ def poll(source: Peer, *, seconds: float = 5.0, requests: int = 10, interval: fl
     return _charged(source, configuration, "requests", seconds)
 
 
-def listen(source: Peer, *, items: int = 1000, seconds: float = 5.0, interval: float = 0.1) -> dict[str, Any]:
+def listen(*, items: int = 1000, changes: float = 10_000.0, seconds: float = 5.0, interval: float = 0.1) -> dict[str, Any]:
     """Let it monitor variables of an OPC UA source, published every `interval` [s]; return notifications, cpu_s and wall_s."""
-    configuration = AGENT.format(interval="1s") + _opcua(source.hello["port"], items, interval)
-    return _charged(source, configuration, "notifications", seconds)
+    with opcua.source(items, changes) as source:
+        configuration = AGENT.format(interval="1s") + _opcua(source.hello["port"], source.hello["namespace"], items, interval)
+        return _charged(source, configuration, "notifications", seconds)

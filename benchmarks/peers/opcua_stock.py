@@ -1,0 +1,70 @@
+"""The client of asyncua as it comes, to be measured against: it monitors, reads and writes what opcua_source serves.
+
+usage: python opcua_stock.py PORT ITEMS SECONDS CALLS; prints what opcua_client.mjs prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from asyncua import Client, Node, ua
+from asyncua.common.subscription import DataChangeNotif
+
+URI = "urn:blackmass:bench"
+
+
+class Counter:
+    """Counts what comes."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def datachange_notification(self, node: Node, value: object, data: DataChangeNotif) -> None:
+        self.count += 1
+
+
+async def measured(work: Callable[[], Awaitable[int]]) -> dict[str, float]:
+    cpu, begun = time.process_time(), time.perf_counter()
+    count = await work()
+    return {"count": count, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - begun}
+
+
+async def main(port: int, items: int, seconds: float, calls: int) -> None:
+    found = {}
+    async with Client(f"opc.tcp://127.0.0.1:{port}/") as client:
+        namespace = await client.get_namespace_index(URI)
+        nodes = [client.get_node(ua.NodeId(f"v{place}", namespace)) for place in range(items)]
+        written = [client.get_node(ua.NodeId(f"w{place}", namespace)) for place in range(100)]
+        counter = Counter()
+        subscription = await client.create_subscription(100, counter)
+        await subscription.subscribe_data_change(nodes, queuesize=10, sampling_interval=1)
+        await asyncio.sleep(1.5)
+
+        async def monitor() -> int:
+            counter.count = 0
+            await asyncio.sleep(seconds)
+            return counter.count
+
+        async def read() -> int:
+            for _ in range(calls):
+                await client.read_values(nodes)
+            return calls
+
+        async def write() -> int:
+            for call in range(calls):
+                await client.write_values(written, [float(call)] * len(written))
+            return calls
+
+        found["monitor"] = await measured(monitor)
+        await subscription.delete()
+        found["read"] = await measured(read)
+        found["write"] = await measured(write)
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))
