@@ -1,0 +1,237 @@
+"""Requests of OPC UA as bytes, and what their replies say (parts 4 and 6). Pure: no asyncio, no sockets, no asyncua.
+
+A request body is what stands behind the request header; node ids come as the bytes that they are on the wire.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from drivers.opcua_binary import Malformed, length, skip_diagnostic, skip_diagnostics, skip_extension, skip_node, skip_string
+from drivers.opcua_codec import Columns, Decoder, UInts
+
+__all__ = [
+    "DATA_CHANGE",
+    "EVENTS",
+    "PUBLISH",
+    "READ",
+    "SET_MONITORING_MODE",
+    "STATUS_CHANGE",
+    "WRITE",
+    "Publication",
+    "Reply",
+    "ServiceFault",
+    "data_change",
+    "pack_values",
+    "publish_body",
+    "publish_reply",
+    "read_body",
+    "read_item",
+    "read_reply",
+    "reply",
+    "request_header",
+    "set_reporting_body",
+    "status_reply",
+    "write_body",
+    "write_item",
+]
+
+# numeric node ids of encodings, namespace 0
+READ: Final = 631
+WRITE: Final = 673
+PUBLISH: Final = 826
+SET_MONITORING_MODE: Final = 769
+_REPLIES: Final = {READ: 634, WRITE: 676, PUBLISH: 829, SET_MONITORING_MODE: 772}
+_FAULT: Final = 397
+DATA_CHANGE: Final = 811
+STATUS_CHANGE: Final = 820
+EVENTS: Final = 916
+_VALUE: Final = 13  # attribute
+_BOTH: Final = 2  # source and server timestamps
+_1601: Final = 116_444_736_000_000_000  # [100 ns] from 1601 to 1970
+_HEADER: Final = struct.Struct("<qIIB")
+_PACK: Final = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d"}  # by type of variant
+
+
+class ServiceFault(Exception):
+    """The server did not do what it was asked for; `code` is a status code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"status code {code:#010x}")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The header of a reply: what it is, when it was sent on the server's clock [100 ns from 1601; 0: unknown], for which request."""
+
+    kind: int
+    time: int
+    handle: int
+    result: int
+    body: int  # offset of what follows
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a server publishes: for which subscription, the message's number, when it was sent [100 ns from 1601], and where its parts are."""
+
+    subscription: int
+    more: bool
+    number: int
+    time: int
+    parts: tuple[tuple[int, int, int], ...]  # kind (0: unknown), start and end of each
+    unacknowledged: tuple[int, ...]  # status codes of the acknowledgements that went with the request
+
+
+def request_header(kind: int, token: bytes, handle: int, now: int, timeout: float) -> bytes:
+    """Return the type and header of a request sent at `now` [ns since 1970] by the session `token`; 0 s of `timeout` is none."""
+    return b"\x01\x00" + struct.pack("<H", kind) + token + struct.pack("<qIIiI", now // 100 + _1601, handle, 0, -1, round(timeout * 1e3)) + b"\0\0\0"
+
+
+def read_item(node: bytes, attribute: int = _VALUE) -> bytes:
+    """Return a ReadValueId."""
+    return node + struct.pack("<IiHi", attribute, -1, 0, -1)
+
+
+def read_body(items: Sequence[bytes]) -> bytes:
+    """Return a request for some values as they are now, with source and server times; `items` are of `read_item`."""
+    return struct.pack("<dIi", 0.0, _BOTH, len(items)) + b"".join(items)
+
+
+def write_item(node: bytes, kind: int, element: int | None = None) -> tuple[bytes, struct.Struct]:
+    """Return the bytes before a value to be written, without status and times, and what packs the value; `element` is of an array."""
+    head = node + struct.pack("<I", _VALUE)
+    if element is None:
+        return head + struct.pack("<iBB", -1, 1, kind), struct.Struct("<" + _PACK[kind])
+    where = str(element).encode()
+    return head + struct.pack("<i", len(where)) + where + struct.pack("<BBi", 1, kind | 128, 1), struct.Struct("<" + _PACK[kind])
+
+
+def pack_values(items: Iterable[tuple[bytes, struct.Struct]], values: Iterable[float]) -> list[bytes]:
+    """Return the WriteValues of `items`, which are of `write_item`."""
+    return [head + packer.pack(value) for (head, packer), value in zip(items, values, strict=True)]
+
+
+def write_body(items: Sequence[bytes]) -> bytes:
+    """Return a request to write; `items` are of `pack_values`."""
+    return struct.pack("<i", len(items)) + b"".join(items)
+
+
+def publish_body(acknowledged: Sequence[tuple[int, int]]) -> bytes:
+    """Return a request to be told of changes that acknowledges messages (subscription, number)."""
+    return struct.pack("<i", len(acknowledged)) + b"".join(struct.pack("<II", *one) for one in acknowledged)
+
+
+def set_reporting_body(subscription: int, items: Sequence[int]) -> bytes:
+    """Return a request that lets monitored items report, as they do already: it tells which of them exist."""
+    return struct.pack("<IIi", subscription, 2, len(items)) + np.array(items, dtype="<u4").tobytes()
+
+
+def reply(data: bytes) -> Reply:
+    """Return the header of a reply; raise `Malformed`."""
+    try:
+        if data[0] == 1 and data[1] == 0:
+            kind, at = data[2] | data[3] << 8, 4
+        else:
+            at = skip_node(data, 0)
+            if data[0] != 2 or data[1:3] != b"\0\0":
+                raise Malformed("a reply of a kind that is not in the standard")
+            (kind,) = struct.unpack_from("<I", data, 3)
+        time, handle, result, _ = _HEADER.unpack_from(data, at)
+    except (struct.error, IndexError):
+        raise Malformed(f"a reply of {len(data)} bytes") from None
+    at += 16
+    if data[at : at + 8] in (b"\0\0\0\0\0\0\0\0", b"\0\xff\xff\xff\xff\0\0\0"):  # nothing more, in the two ways to say so
+        return Reply(kind, time, handle, result, at + 8)
+    at = skip_diagnostic(data, at)
+    n, at = length(data, at)
+    for _ in range(n):
+        at = skip_string(data, at)
+    return Reply(kind, time, handle, result, skip_extension(data, at))
+
+
+def _expect(data: bytes, asked: int, handle: int | None) -> Reply:
+    """Return the header of the reply to a request of kind `asked`; raise `ServiceFault` or `Malformed`."""
+    found = reply(data)
+    if handle is not None and found.handle != handle:
+        raise Malformed(f"a reply to request {found.handle}, not to {handle}")
+    if found.kind == _FAULT or found.result >> 30 >= 2:
+        raise ServiceFault(found.result)
+    if found.kind != _REPLIES[asked]:
+        raise Malformed(f"a reply of kind {found.kind} to a request of kind {asked}")
+    return found
+
+
+def _end(data: bytes, at: int) -> None:
+    if (end := skip_diagnostics(data, at)) != len(data):
+        raise Malformed(f"{len(data) - end} bytes behind the end of a reply")
+
+
+def read_reply(data: bytes, n: int, decoder: Decoder, handle: int | None = None) -> tuple[Columns, Reply]:
+    """Return the `n` values of a reply to a read request, and its header; raise `ServiceFault` or `Malformed`."""
+    found = _expect(data, READ, handle)
+    got, at = length(data, found.body)
+    if got != n:
+        raise Malformed(f"asked for {n} values, got {got}")
+    columns = decoder.decode(data, at, n)
+    _end(data, columns.end)
+    return columns, found
+
+
+def status_reply(data: bytes, asked: int, n: int, handle: int | None = None) -> UInts:
+    """Return the `n` status codes of a reply to a request of kind `asked`; raise `ServiceFault` or `Malformed`."""
+    found = _expect(data, asked, handle)
+    got, at = length(data, found.body, 4)
+    if got != n:
+        raise Malformed(f"asked for {n}, got {got} status codes")
+    _end(data, at + 4 * n)
+    return np.frombuffer(data, "<u4", n, at)
+
+
+def publish_reply(data: bytes) -> Publication:
+    """Return what a server publishes; raise `ServiceFault` or `Malformed`."""
+    at = _expect(data, PUBLISH, None).body
+    try:
+        (subscription,) = struct.unpack_from("<I", data, at)
+        n, at = length(data, at + 4, 4)
+        more, number, time = struct.unpack_from("<BIq", data, at + 4 * n)
+    except struct.error:
+        raise Malformed(f"a publication of {len(data)} bytes") from None
+    n, at = length(data, at + 4 * n + 13)
+    parts = []
+    for _ in range(n):
+        kind, at = _part(data, at)
+        size, at = length(data, at)
+        parts.append((kind, at, at + size))
+        at += size
+    n, at = length(data, at, 4)
+    codes = struct.unpack_from(f"<{n}I", data, at)
+    _end(data, at + 4 * n)
+    return Publication(subscription, bool(more), number, time, tuple(parts), codes)
+
+
+def _part(data: bytes, at: int) -> tuple[int, int]:
+    """Return the kind of an extension object with a binary body, and where its length is."""
+    start, at = at, skip_node(data, at)
+    if at >= len(data) or data[at] != 1:
+        raise Malformed(f"a notification without its bytes at byte {at}")
+    if data[start] == 1 and data[start + 1] == 0:
+        return data[start + 2] | data[start + 3] << 8, at + 1
+    if data[start] == 2 and data[start + 1 : start + 3] == b"\0\0":
+        return int.from_bytes(data[start + 3 : start + 7], "little"), at + 1
+    return 0, at + 1
+
+
+def data_change(data: bytes, start: int, end: int, decoder: Decoder) -> Columns:
+    """Return the values of a part of a publication, with the client's handles; raise `Malformed`."""
+    n, at = length(data, start, 5)
+    columns = decoder.decode(data, at, n, 4)
+    if columns.end > end or skip_diagnostics(data, columns.end) != end:
+        raise Malformed(f"a notification of {end - start} bytes that ends elsewhere")
+    return columns
