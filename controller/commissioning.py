@@ -12,6 +12,7 @@ from pathlib import Path
 from controller.core.plan import CellPlan, DeviceRows
 from drivers.connect import open_driver
 from drivers.device import Device
+from drivers.dialogue_lines import line_share
 from drivers.driver import Reading
 from drivers.modbus_plan import Request, line_time, plan
 from drivers.tags import Quality
@@ -54,10 +55,11 @@ def line_plans(rows: Iterable[DeviceRows]) -> list[LinePlan]:
     for row in rows:
         device = row.device
         address = device.address
-        serial = address.scheme == "modbus-rtu"
-        link = f"{address.path}, {address.baud} baud" if serial else f"{address.scheme}://{address.host}:{address.port}"
+        link = f"{address.path}, {address.baud} baud" if address.serial else f"{address.scheme}://{address.host}:{address.port}"
         requests = plan(device.profile) if address.protocol == "modbus" else ()
-        spent = line_time(requests, address.baud) if serial else 0.0
+        spent = line_time(requests, address.baud) if address.scheme == "modbus-rtu" else 0.0
+        if address.protocol == "ascii":
+            spent = line_share(device) * row.poll
         links.setdefault(link, []).append(DevicePlan(device.name, address.unit, row.poll, requests, len(device.profile.signals), spent))
     return [LinePlan(link, tuple(devices), sum(one.time / one.period for one in devices)) for link, devices in links.items()]
 

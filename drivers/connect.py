@@ -24,6 +24,10 @@ def open_driver(device: Device, *, data: Path, timeout: float = 1.0) -> Driver:
         from drivers.opcua import OpcuaDriver
 
         return OpcuaDriver(device, data=data, timeout=timeout)
+    if profile.protocol == "ascii":
+        from drivers.serial_ascii import SerialAsciiDriver
+
+        return SerialAsciiDriver(device, data=data, timeout=timeout)
     from drivers.modbus import ModbusDriver
 
     return ModbusDriver(device, data=data, timeout=timeout)

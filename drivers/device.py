@@ -11,13 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from drivers import eu
 from drivers.address import NO_SECURITY, Address, AddressError, Policy, Security
+from drivers.dialogue import Dialogue, places
+from drivers.shapes import STRICT, Eu, Seconds
 from drivers.source import BadInput, Document, Position, Problem, read_toml, validate
 from drivers.tags import BoolArray, FloatArray
 
@@ -27,6 +29,7 @@ __all__ = [
     "AddressError",
     "Argument",
     "Device",
+    "Dialogue",
     "Eu",
     "Group",
     "Identity",
@@ -46,26 +49,9 @@ __all__ = [
 class Strict(BaseModel):
     """A part of a file: unknown keys are refused, and it never changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
-def _known_eu(text: str) -> str:
-    if not eu.known(text):
-        raise ValueError(f"eu {text!r} is not known; see drivers/eu.py for the list")
-    return text
-
-
-def _seconds(text: str | float) -> float:
-    quantity = eu.parse(text)
-    if quantity.eu == "":
-        raise ValueError(f"expected a time with its eu, such as '100 ms', got {text!r}")
-    if (value := quantity.to("s")) <= 0.0:
-        raise ValueError(f"expected a time above 0 s, got {text!r}")
-    return value
-
-
-Eu = Annotated[str, AfterValidator(_known_eu)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]  # written as text with its eu
 SignalType = Literal["bool", "int16", "uint16", "int32", "uint32", "float32", "float64"]
 _MODBUS_AT = re.compile(r"(coil|discrete|input|holding):(\d+)$")
 
@@ -73,8 +59,9 @@ _MODBUS_AT = re.compile(r"(coil|discrete|input|holding):(\d+)$")
 class Signal(Strict):
     """One value that a device offers.
 
-    `at` is ``input:12``, ``holding:3``, ``coil:0`` or ``discrete:0`` on Modbus and a node id with its namespace URI on OPC UA
-    (``nsu=urn:...;s=...``). On the wire an integer is ``(value - offset) / scale``. A writable signal is read back at the same place.
+    `at` is ``input:12``, ``holding:3``, ``coil:0`` or ``discrete:0`` on Modbus, a node id with its namespace URI on OPC UA
+    (``nsu=urn:...;s=...``), and in a serial dialogue a reply and its group (``weight``, ``measured:ph``). On the wire an integer
+    is ``(value - offset) / scale``. A writable signal is read back at the same place.
     """
 
     eu: Eu = ""
@@ -171,16 +158,20 @@ class OpcuaOptions(Strict):
         return self
 
 
+_IN_DIALOGUE: Final = Identity(at="", value=0.0)  # an instrument with a serial dialogue says who it is in words
+
+
 class Profile(Strict):
     """A type of device. `signals` is in the order of every array of its readings."""
 
     id: str
     description: str
     protocol: Literal["modbus", "opcua", "ascii"]
-    identity: Identity
+    identity: Identity = _IN_DIALOGUE
     heartbeat: Heartbeat | None = None
     modbus: ModbusOptions = ModbusOptions()
     opcua: OpcuaOptions = OpcuaOptions()
+    dialogue: Dialogue | None = None  # of a serial instrument
     groups: dict[str, Group] = {}
     signals: dict[str, Signal]
     methods: dict[str, Method] = {}  # on OPC UA only
@@ -191,7 +182,11 @@ class Profile(Strict):
             signal = self.signals.get(self.heartbeat.signal)
             if signal is None or signal.access != "write":
                 raise ValueError(f"heartbeat.signal: expected a writable signal of this profile, got {self.heartbeat.signal!r}")
-        places: dict[str, str] = {}
+        if (self.protocol == "ascii") != (self.dialogue is not None):
+            raise ValueError("dialogue: expected with protocol ascii, and only with it")
+        if (self.protocol == "ascii") != (self.identity is _IN_DIALOGUE):
+            raise ValueError("identity: expected, except with protocol ascii, where it stands in the dialogue")
+        taken: dict[str, str] = {}
         for name, signal in self.signals.items():
             if signal.group and signal.group not in self.groups:
                 raise ValueError(f"signals.{name}.group: no group {signal.group!r}; this profile has {', '.join(self.groups) or 'none'}")
@@ -199,9 +194,9 @@ class Profile(Strict):
                 raise ValueError(f"signals.{name}.at: expected coil|discrete|input|holding:<address>, got {signal.at!r}")
             if self.protocol == "opcua" and not signal.at.startswith("nsu="):
                 raise ValueError(f"signals.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {signal.at!r}")
-            if signal.at in places:
-                raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {places[signal.at]}")
-            places[signal.at] = name
+            if signal.at in taken:
+                raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {taken[signal.at]}")
+            taken[signal.at] = name
         return self
 
     @cached_property
@@ -276,9 +271,27 @@ def load_profile(path: Path) -> Profile:
     """Read one profile; raise `BadInput` with every mistake in it."""
     document: Document = read_toml(path)
     profile = validate(document, Profile)
-    if problems := [document.problem(("methods", *at), f"methods.{'.'.join(at)}: {what}") for at, what in _method_mistakes(profile)]:
+    mistakes = [(("methods", *at), what) for at, what in _method_mistakes(profile)]
+    mistakes += _dialogue_mistakes(profile)
+    if problems := [document.problem(at, f"{'.'.join(at)}: {what}") for at, what in mistakes]:
         raise BadInput(problems)
     return profile
+
+
+def _dialogue_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the place in the file and what is wrong there, between a dialogue and the signals."""
+    dialogue = profile.dialogue
+    if dialogue is None:
+        return
+    known = places(dialogue)
+    for name, signal in profile.signals.items():
+        if signal.at not in known:
+            yield ("signals", name, "at"), f"no such reply or group: {signal.at!r}; this dialogue has {', '.join(known)}"
+        if (signal.access == "write") != (name in dialogue.writes):
+            yield ("signals", name), f"a writable signal, and no other, has a command: dialogue.writes.{name}"
+    for name in dialogue.writes:
+        if name not in profile.signals:
+            yield ("dialogue", "writes", name), f"no signal {name!r}; this profile has {', '.join(profile.signals)}"
 
 
 def _method_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -26,6 +26,7 @@ from simulators.leach import LeachTank
 from simulators.precipitation import Reactor
 from simulators.protection import INTERLOCKS, Protection
 from simulators.purification import PurificationTank
+from simulators.readouts import Readout
 from simulators.shredder import Hopper, Shredder, carry_over
 from simulators.vessels import Content, Ledger, held
 
@@ -44,7 +45,7 @@ class _Unit(Protocol):
 
 
 class Plant:
-    """Eight units in series. Physics advance in whole steps; reading never changes anything.
+    """Eight units in series, and two instruments beside them. Physics advance in whole steps; reading never changes anything.
 
     `profiles`: device name -> profile; the profile's id decides which unit it is. `scrap` [kg] lies on the shredder's conveyor, by
     default as much as makes a full batch of 500 kg black mass. A unit without a device stands still. `instance`: seed of a plant instance,
@@ -89,6 +90,8 @@ class Plant:
             "shredder": self.shredder, "weigh_hopper": self.hopper, "leach_tank": self.leach, "purification_tank": self.purification,
             "precipitation_reactor": self.reactor, "filter_dryer": self.filter, "crystalliser": self.crystalliser,
             "icp_analyser": self.laboratory,
+            "ph_transmitter": Readout({"ph": lambda: self.filter.mirror[1], "temperature": lambda: self.filter.temperature}),
+            "balance": Readout({"weight": lambda: self.hopper.measure()[0] - self._set["balance"]["tare"]}, ("tare",)),
         }  # fmt: skip
         self._set: dict[str, dict[str, float]] = {kind: dict.fromkeys(unit.sets, 0.0) for kind, unit in self._units.items()}
         self._profiles = dict(profiles)

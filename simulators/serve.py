@@ -120,6 +120,15 @@ class Servers:
                 opcua = listeners[name] = OpcuaListener(station, self._now)
                 self._monitored.append(opcua)
                 continue
+            if address.scheme == "serial":
+                from simulators.serve_ascii import AsciiInstrument, AsciiLine
+
+                path = self._data / address.path
+                if path in made:
+                    raise CannotServe(f"device {name}: {address} is already used; a serial instrument has a line of its own")
+                period = float(station.device.periods.min()) / self._speed
+                made[path] = listeners[name] = AsciiLine(path, AsciiInstrument(station), max(period, _TICK))
+                continue
             from simulators.modbus_slave import ModbusSlave
             from simulators.serve_modbus import RtuLine, TcpListener
 
@@ -140,8 +149,10 @@ class Servers:
         try:
             await self._listeners[name].open()
         except OSError as error:
-            if asked.scheme == "modbus-rtu":
-                what = f"no pseudo-terminal for it ({error}); give it a modbus-tcp:// address"
+            if asked.serial:
+                what = f"no pseudo-terminal for it ({error}); give it another path" + (
+                    ", or a modbus-tcp:// address" if asked.protocol == "modbus" else ""
+                )
             else:
                 what = f"{error.strerror or error}; is another process using the port? Change its address"
             raise CannotServe(f"device {name}: cannot serve {asked}: {what}") from error

@@ -7,15 +7,13 @@ requests that the standard refuses, and would be the driver's own code at both e
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import struct
-import tty
 from pathlib import Path
 from typing import Final
 
 from drivers.device import Address
 from simulators.modbus_slave import ModbusSlave
+from simulators.pty_line import PtyLine
 
 __all__ = ["RtuLine", "TcpListener"]
 
@@ -144,54 +142,17 @@ class TcpListener(_Endpoint):
         return Address(asked.scheme, asked.host, self.port, asked.path, asked.unit, asked.baud)
 
 
-class RtuLine(_Endpoint):
+class RtuLine(_Endpoint, PtyLine):
     """Modbus RTU on a pseudo-terminal, with a link to it at `path`; all units of a path share the line."""
 
     def __init__(self, path: Path, units: dict[int, ModbusSlave]) -> None:
-        super().__init__(units)
-        self.path = path
+        _Endpoint.__init__(self, units)
+        PtyLine.__init__(self, path)
         self._waiting = b""
         self._heard = 0.0
-        self._ends: tuple[int, int] | None = None
 
-    async def open(self) -> None:
-        """Make the pseudo-terminal and the link; raise `OSError` when the machine has none or the path is taken."""
-        if self._ends is not None:
-            return
-        if self.path.exists() and not self.path.is_symlink():
-            raise FileExistsError(f"{self.path} exists and is no link of a simulator")
-        master, slave = os.openpty()
-        self._ends = (master, slave)  # its own end stays open, else the line would hang up whenever a client closes
-        tty.setraw(slave)
-        os.set_blocking(master, False)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.unlink(missing_ok=True)
-        self.path.symlink_to(os.ttyname(slave))
-        asyncio.get_running_loop().add_reader(master, self._readable, master)
-
-    async def close(self) -> None:
-        """Hang up and remove the link."""
-        ends, self._ends = self._ends, None
-        if ends is None:
-            return
-        asyncio.get_running_loop().remove_reader(ends[0])
-        if self.path.is_symlink() and os.readlink(self.path) == os.ttyname(ends[1]):
-            self.path.unlink()
-        for end in ends:
-            os.close(end)
-
-    async def changed(self) -> None:
-        """A unit that is switched off is silent; the line stays."""
-
-    def address(self, asked: Address) -> Address:
-        """Return the address as it was asked for."""
-        return asked
-
-    def _readable(self, master: int) -> None:
-        try:
-            data = os.read(master, 4096)
-        except BlockingIOError:
-            return
+    def come(self, data: bytes) -> None:
+        """Answer each whole frame."""
         now = asyncio.get_running_loop().time()
         if now - self._heard > _STALE:
             self._waiting = b""
@@ -200,8 +161,4 @@ class RtuLine(_Endpoint):
         while size := frame_size(self._waiting):
             frame, self._waiting = self._waiting[:size], self._waiting[size:]
             if reply := self.answer(frame[0], frame[1:-2]):
-                self._send(master, frame[:1] + reply)
-
-    def _send(self, master: int, frame: bytes) -> None:
-        with contextlib.suppress(BlockingIOError):  # nobody reads the line: a reply into a full buffer is lost, as on a wire
-            os.write(master, frame + struct.pack("<H", crc(frame)))
+                self.send(frame[:1] + reply + struct.pack("<H", crc(frame[:1] + reply)))

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 from simulators.serve_modbus import crc
 
-__all__ = ["Framing", "Mbap", "Raw", "Rtu", "Uacp", "rtu", "service"]
+__all__ = ["Framing", "Line", "Mbap", "Raw", "Rtu", "Uacp", "rtu", "service"]
 
 _HOLD = 1 << 24  # [bytes] that an unfinished message may have; beyond it passes as it came
 
@@ -52,6 +52,13 @@ class Mbap(Framing):
             return 0
         size = 6 + int.from_bytes(data[4:6], "big")
         return size if len(data) >= size else 0
+
+
+class Line(Framing):
+    """Text: a line with its end."""
+
+    def size(self, data: bytes) -> int:
+        return data.find(b"\n") + 1
 
 
 class Rtu(Framing):

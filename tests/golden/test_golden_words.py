@@ -266,8 +266,9 @@ IDENTITIES = {
 
 
 def test_every_shipped_device_is_pinned() -> None:
-    assert sorted(PROFILES) == sorted([*WORDS, *NODES])
-    assert {name: profile.identity.value for name, profile in PROFILES.items()} == IDENTITIES
+    shipped = {name: profile for name, profile in PROFILES.items() if profile.protocol != "ascii"}  # those are in test_golden_transcripts.py
+    assert sorted(shipped) == sorted([*WORDS, *NODES])
+    assert {name: profile.identity.value for name, profile in shipped.items()} == IDENTITIES
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -20,7 +20,8 @@ from pydantic import BaseModel
 import controller
 from controller.cell_file import CellFile
 from controller.cli import main
-from drivers.device import Argument, Heartbeat, Identity, Method, ModbusOptions, OpcuaOptions, Profile, Signal
+from drivers.device import Argument, Dialogue, Heartbeat, Identity, Method, ModbusOptions, OpcuaOptions, Profile, Signal
+from drivers.dialogue import Answer, Write
 
 ROOT = Path(controller.__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -157,6 +158,9 @@ def test_every_key_of_a_profile_is_in_the_manual() -> None:
         assert set(part.model_fields) - words(below.partition("| method |")[2]) == set(), part.__name__
     for part in (Identity, Heartbeat, ModbusOptions, OpcuaOptions):
         assert set(part.model_fields) - words(top) == set(), part.__name__
+    dialogue = page.partition("| dialogue |")[2]
+    for part in (Dialogue, Answer, Write):
+        assert set(part.model_fields) - words(dialogue) == set(), part.__name__
     assert set(Signal.model_fields) - words(below) == set()
     for name in ("type", "access"):
         assert set(typing.get_args(Signal.model_fields[name].annotation)) - words(below) == set(), name

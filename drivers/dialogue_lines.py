@@ -1,0 +1,143 @@
+r"""Bytes of a serial line to lines, lines to values. Pure.
+
+>>> lines = Lines(b"\r\n", 128)
+>>> lines.feed(b"S S   1.00 g\r\nS S   1.0"), lines.feed(b"1 g\r\n")
+([b'S S   1.00 g'], [b'S S   1.01 g'])
+>>> xor_sum(b"PH 7.00;"), plain_sum(b"PH 7.00;")
+('1A', 'B8')
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import re
+from dataclasses import dataclass
+
+from drivers import eu
+from drivers.device import Device, Signal
+from drivers.dialogue import Answer, Dialogue
+from drivers.tags import Quality
+
+__all__ = ["BadLine", "Found", "Lines", "frame", "line_share", "plain_sum", "read_value", "unframe", "xor_sum"]
+
+_QUALITY = {"good": Quality.GOOD, "uncertain": Quality.UNCERTAIN, "bad": Quality.BAD}
+
+
+class BadLine(ValueError):
+    """A line that cannot be what the instrument has sent."""
+
+
+class Lines:
+    """Cuts what comes into lines. One that is longer than `longest` [bytes] is dropped to its end, and counted."""
+
+    def __init__(self, terminator: bytes, longest: int) -> None:
+        self._terminator, self._longest = terminator, longest
+        self._rest = b""
+        self._skipping = False
+        self.dropped = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that end in `data`, without their terminators; empty ones are none."""
+        *whole, self._rest = (self._rest + data).split(self._terminator)
+        found = []
+        for line in whole:
+            if self._skipping or len(line) > self._longest:
+                self.dropped += not self._skipping
+                self._skipping = False
+            elif line:
+                found.append(line)
+        if len(self._rest) > self._longest + len(self._terminator):
+            self.dropped += not self._skipping
+            self._skipping = True
+            self._rest = self._rest[-len(self._terminator) :]  # the terminator may have begun
+        return found
+
+    def clear(self) -> None:
+        """Forget what has come of a line."""
+        self._rest, self._skipping = b"", False
+
+
+def xor_sum(data: bytes) -> str:
+    """Return all bytes in exclusive or, as two hexadecimal digits."""
+    return f"{functools.reduce(operator.xor, data, 0):02X}"
+
+
+def plain_sum(data: bytes) -> str:
+    """Return the sum of all bytes modulo 256, as two hexadecimal digits."""
+    return f"{sum(data) & 0xFF:02X}"
+
+
+_SUMS = {"xor": xor_sum, "sum": plain_sum}
+
+
+def frame(dialogue: Dialogue, text: str) -> bytes:
+    """Return `text` as it goes on the line."""
+    data = text.encode(dialogue.encoding)
+    if dialogue.checksum != "none":
+        data += _SUMS[dialogue.checksum](data).encode()
+    return data + dialogue.terminator.encode()
+
+
+def unframe(dialogue: Dialogue, line: bytes) -> str:
+    """Return what a line says; raise `BadLine` when its checksum or a byte is wrong."""
+    if dialogue.checksum != "none":
+        line, found = line[:-2], line[-2:]
+        if found.upper() != (expected := _SUMS[dialogue.checksum](line).encode()):
+            raise BadLine(f"checksum of {line!r} is {found!r}, expected {expected!r}")
+    try:
+        return line.decode(dialogue.encoding)
+    except UnicodeDecodeError as error:
+        raise BadLine(f"byte {line[error.start]:#04x} in {line!r} is not {dialogue.encoding}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value [eu of its signal] and its quality; NaN and why, when there is none."""
+
+    value: float
+    quality: Quality
+    why: str = ""
+
+
+def read_value(signal: Signal, answer: Answer, match: re.Match[str]) -> Found:
+    """Return the value of `signal` in a line that matched the pattern of `answer`."""
+    groups = match.groupdict()
+    group = signal.at.partition(":")[2] or "value"
+    own = "" if group == "value" else f"{group}_"
+    status, unit = (groups.get(f"{own}{what}", groups.get(what)) for what in ("status", "unit"))
+    quality = Quality.GOOD
+    if f"{own}status" in groups or "status" in groups:
+        quality = _QUALITY[answer.status.get(status or "", "bad")]
+    if quality is Quality.BAD:
+        return Found(math.nan, quality, f"the instrument says {status!r}")
+    text = groups[group]
+    try:
+        value = float((text or "").replace(" ", "")) * signal.scale + signal.offset
+    except ValueError:
+        return Found(math.nan, Quality.BAD, f"{text!r} is not a number")
+    if not math.isfinite(value) or (signal.discrete and value not in (0.0, 1.0)):
+        return Found(math.nan, Quality.BAD, f"{text!r} is not a {signal.type}")
+    if unit is None:
+        return Found(value, quality)
+    try:
+        return Found(eu.convert(value, answer.units.get(unit, unit), signal.eu), quality)
+    except eu.EuError:
+        return Found(math.nan, Quality.BAD, f"it is in {unit!r}, which is not {signal.eu or 'a plain number'}")
+
+
+def line_share(device: Device) -> float:
+    """Return the share of its line's time that a serial instrument's dialogue takes, each reply as often as it is wanted."""
+    dialogue = device.profile.dialogue
+    if dialogue is None:
+        return 0.0
+    share = 0.0
+    for name, answer in dialogue.replies.items():
+        periods = [
+            period for period, signal in zip(device.periods, device.profile.signals.values(), strict=True) if signal.at.partition(":")[0] == name
+        ]
+        if periods:
+            said = len(frame(dialogue, answer.example)) + (len(frame(dialogue, answer.send)) if answer.send else 0)
+            share += (said * device.address.character_time + (0.0 if dialogue.stream else dialogue.pause)) / float(min(periods))
+    return share

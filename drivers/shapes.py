@@ -1,0 +1,32 @@
+"""What the models of files share: how strict they are, an eu that is known, a time with its eu."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+
+from drivers import eu
+
+__all__ = ["STRICT", "Eu", "Seconds"]
+
+STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _known_eu(text: str) -> str:
+    if not eu.known(text):
+        raise ValueError(f"eu {text!r} is not known; see drivers/eu.py for the list")
+    return text
+
+
+def _seconds(text: str | float) -> float:
+    quantity = eu.parse(text)
+    if quantity.eu == "":
+        raise ValueError(f"expected a time with its eu, such as '100 ms', got {text!r}")
+    if (value := quantity.to("s")) <= 0.0:
+        raise ValueError(f"expected a time above 0 s, got {text!r}")
+    return value
+
+
+Eu = Annotated[str, AfterValidator(_known_eu)]
+Seconds = Annotated[float, BeforeValidator(_seconds)]  # written as text with its eu
