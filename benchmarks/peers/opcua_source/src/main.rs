@@ -136,13 +136,14 @@ async fn main() {
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port on 127.0.0.1");
     let port = listener.local_addr().expect("a bound socket").port();
+    let scratch = std::env::temp_dir().join(format!("opcua_source-{}", std::process::id())); // for certificates, of which there are none
     let mut builder = ServerBuilder::new()
         .application_name("blackmass bench")
         .application_uri("urn:blackmass:bench:server")
         .product_uri("urn:blackmass:bench:server")
         .host("127.0.0.1")
         .port(port)
-        .pki_dir(std::env::temp_dir().join(format!("opcua_source-{}", std::process::id())))
+        .pki_dir(&scratch)
         .subscription_poll_interval_ms(10)
         .discovery_urls(vec![format!("opc.tcp://127.0.0.1:{port}/")])
         .add_endpoint("none", ("/", SecurityPolicy::None, MessageSecurityMode::None, &[ANONYMOUS_USER_TOKEN_ID] as &[&str]))
@@ -186,4 +187,5 @@ async fn main() {
     }
     handle.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    let _ = std::fs::remove_dir_all(scratch);
 }
