@@ -18,11 +18,13 @@ from typing import Any, Final
 import numpy as np
 from asyncua import ua
 
-from drivers.device import Device, Signal, SignalType
-from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
+from drivers.device import Device, Signal
+from drivers.driver import CallOutcome, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
 from drivers.opcua_client import FAILURES, connect, disconnect, new_client
+from drivers.opcua_method import call_method, wire_inputs
 from drivers.opcua_security import Expiry, NotSecured
-from drivers.opcua_session import VARIANT, Session, WrongDevice, check_identity, look_up, reading
+from drivers.opcua_session import Session, WrongDevice, check_identity, look_up, reading
+from drivers.opcua_value import UNSURE, VARIANT, plain
 from drivers.pause import Pause
 from drivers.tags import FloatArray, Quality, QualityArray, TimeArray
 
@@ -30,27 +32,6 @@ __all__ = ["OpcuaDriver"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_UNSURE: Final = ("Timeout", "Communication", "NoCommunication", "Shutdown", "ConnectionClosed", "UnexpectedError", "InternalError")
-
-
-def _plain(value: float, type_: SignalType) -> bool | int | float:
-    """Return `value` as what a variant of `type_` carries; raise `ValueError` if it cannot."""
-    if not math.isfinite(value):
-        raise ValueError(f"{value} cannot be written; write a finite number")
-    if type_ == "bool":
-        if value not in (0.0, 1.0):
-            raise ValueError(f"expected 0 or 1 for a bool, got {value:g}")
-        return bool(value)
-    if type_ == "float64":
-        return value
-    if type_ == "float32":
-        if abs(value) > float(np.finfo(np.float32).max):
-            raise ValueError(f"{value:g} does not fit a float32")
-        return float(np.float32(value))
-    limits = np.iinfo(type_)
-    if not limits.min <= round(value) <= limits.max:
-        raise ValueError(f"{value:g} does not fit a {type_} ({limits.min} to {limits.max})")
-    return round(value)
 
 
 class OpcuaDriver(Driver):
@@ -198,6 +179,32 @@ class OpcuaDriver(Driver):
             outcomes |= await self._send(session, changes, values)
         return [outcomes[name] for name in changes]
 
+    async def call(self, method: str, inputs: dict[str, float]) -> CallOutcome:
+        """Call a method once, with inputs [eu of the signal that each is for, else its own]; never repeated."""
+        session = self._session
+        try:
+            if session is None:
+                raise ValueError(self._why or "not connected")
+            if method not in session.methods:
+                raise ValueError(f"profile {self.device.profile.id} has no such method; it has {', '.join(session.methods) or 'none'}")
+            bound = session.methods[method]
+            if bound.problem:
+                raise ValueError(bound.problem)
+            sent = wire_inputs(self.device.profile, bound.method, inputs)
+        except ValueError as error:
+            return self._called(method, WriteResult.REFUSED, why=f"not sent: {error}")
+        try:
+            return self._called(method, *await call_method(session.client, bound, sent))
+        except FAILURES as error:
+            why = f"no answer to a call: {type(error).__name__} {error}".rstrip()
+            self._give_up(session, "timeout" if isinstance(error, TimeoutError) else "drop", why)
+            return self._called(method, WriteResult.UNKNOWN, why=why)
+
+    def _called(self, method: str, result: WriteResult, outputs: tuple[float, ...] = (), why: str = "") -> CallOutcome:
+        self.metrics.writes += 1
+        self.metrics.write_errors += result is not WriteResult.CONFIRMED
+        return CallOutcome(method, result, outputs, why)
+
     def _wire_value(self, session: Session, name: str, value: float) -> bool | int | float:
         signal = self.device.profile.signals.get(name)
         if signal is None or signal.access != "write":
@@ -205,7 +212,7 @@ class OpcuaDriver(Driver):
             raise ValueError(f"{name} is {what} in profile {self.device.profile.id}")
         if problem := session.wrong[self.device.profile.place(name)]:
             raise ValueError(f"not sent: {problem}")
-        return _plain((value - signal.offset) / signal.scale, signal.type)
+        return plain((value - signal.offset) / signal.scale, signal.type)
 
     async def _send(self, session: Session, changes: dict[str, float], values: dict[str, bool | int | float]) -> dict[str, WriteOutcome]:
         profile = self.device.profile
@@ -226,7 +233,7 @@ class OpcuaDriver(Driver):
 
     def _judge(self, name: str, asked: float, sent: float, code: ua.StatusCode, back: ua.DataValue) -> WriteOutcome:
         if code.is_bad():
-            unsure = code.name.removeprefix("Bad") in _UNSURE
+            unsure = code.name.removeprefix("Bad") in UNSURE
             return self._outcome(name, asked, WriteResult.UNKNOWN if unsure else WriteResult.REFUSED, code.name)
         signal = self.device.profile.signals[name]
         number = _number(signal, back)

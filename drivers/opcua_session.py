@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Final
 
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
-from drivers.device import Device, Signal, SignalType
+from drivers.device import Device, Signal
+from drivers.opcua_method import BoundMethod, find_methods
+from drivers.opcua_value import VARIANT, local_node
 
-__all__ = ["VARIANT", "Session", "WrongDevice", "check_identity", "good", "look_up", "reading"]
+__all__ = ["Session", "WrongDevice", "check_identity", "good", "look_up", "reading"]
 
 log = logging.getLogger(__name__)
-
-VARIANT: Final[dict[SignalType, ua.VariantType]] = {
-    "bool": ua.VariantType.Boolean,
-    "int16": ua.VariantType.Int16,
-    "uint16": ua.VariantType.UInt16,
-    "int32": ua.VariantType.Int32,
-    "uint32": ua.VariantType.UInt32,
-    "float32": ua.VariantType.Float,
-    "float64": ua.VariantType.Double,
-}
 
 
 class WrongDevice(Exception):
@@ -44,6 +35,8 @@ class Session:
     nodes: tuple[ua.NodeId, ...]
     wrong: tuple[str, ...]  # why a node cannot be used; empty when it can
     request: ua.ReadParameters  # all values, and the identity last
+    methods: dict[str, BoundMethod]
+    spaces: tuple[str, ...]  # namespace URIs by their index
 
 
 async def look_up(client: Client, device: Device) -> Session:
@@ -59,7 +52,8 @@ async def look_up(client: Client, device: Device) -> Session:
             log.error("%s.%s is not used: %s", device.name, name, problem)
     request = reading(nodes)
     check_identity(device, (await client.uaclient.read(request))[-1])
-    return Session(client, tuple(nodes[:-1]), tuple(wrong), request)
+    methods = await find_methods(client, device, spaces)
+    return Session(client, tuple(nodes[:-1]), tuple(wrong), request, methods, tuple(spaces))
 
 
 def check_identity(device: Device, found: ua.DataValue) -> None:
@@ -76,10 +70,11 @@ def check_identity(device: Device, found: ua.DataValue) -> None:
 
 def _node(at: str, spaces: list[str], where: str) -> ua.NodeId:
     """Return the node id with this epoch's namespace index; raise `WrongDevice` when the server does not have the namespace."""
-    uri, _, rest = at.removeprefix("nsu=").rpartition(";")
-    if uri not in spaces:
+    node = local_node(at, spaces)
+    if node is None:
+        uri = at.removeprefix("nsu=").rpartition(";")[0]
         raise WrongDevice(f"{where} offers no namespace {uri}: another device answers, or its software has changed")
-    return ua.NodeId.from_string(f"ns={spaces.index(uri)};{rest}")
+    return node
 
 
 def reading(nodes: list[ua.NodeId]) -> ua.ReadParameters:

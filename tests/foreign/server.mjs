@@ -63,6 +63,8 @@ const build = (addressSpace) => {
       setTimeout(() => server.endpoints[0].abruptlyInterruptChannels(), 50);
     } else callback(null, { statusCode: StatusCodes.Good, outputArguments: [{ dataType: DataType.Double, value: speed * steps }] });
   });
+  space.addMethod(press, { browseName: "Dose2", nodeId: "s=dose2", inputArguments: [{ name: "Word", dataType: DataType.String }] })
+    .bindMethod((_given, _context, callback) => callback(null, { statusCode: StatusCodes.Good }));
   let tick = 0;
   ticking = setInterval(() => {
     tick += 1;

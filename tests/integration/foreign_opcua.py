@@ -70,6 +70,17 @@ access = "write"
 at = "nsu=urn:foreign:press;s=Running"
 type = "bool"
 access = "write"
+
+[methods.dose]
+at = "nsu=urn:foreign:press;s=dose"
+inputs.speed = { writes = "speed", eu = "", type = "float32" }
+inputs.steps = { type = "int32" }
+
+[methods.typed]
+at = "nsu=urn:foreign:press;s=dose2"
+
+[methods.gone]
+at = "nsu=urn:foreign:press;s=nothing"
 """
 
 

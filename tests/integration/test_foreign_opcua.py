@@ -226,3 +226,39 @@ def test_shifted_namespaces_never_bring_another_nodes_value(server: Foreign, tmp
         assert {value for value in seen if value == value} == {20.0}  # NaN while it is away
 
     asyncio.run(main())
+
+
+def test_a_method_is_called_once_with_converted_inputs(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with open_driver(server.device(), data=server.data(tmp_path), timeout=3.0) as driver:
+            outcome = await driver.call("dose", {"speed": 50.0, "steps": 3.0})
+            assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "not sent: not connected yet")
+            await good(driver)
+            outcome = await driver.call("dose", {"speed": 50.0, "steps": 3.0})  # 50 % is 0.5, which is what it takes
+            assert (outcome.result, outcome.outputs, outcome.why) == (WriteResult.CONFIRMED, (1.5,), "")
+            outcome = await driver.call("dose", {"speed": 50.0, "steps": -3.0})
+            assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "BadInvalidArgument; steps: BadOutOfRange")
+            before = server.ask("get")["calls"]
+            for inputs, says in [
+                ({"speed": 50.0}, "wrong or missing: steps"),
+                ({"speed": 50.0, "steps": 1.0, "more": 1.0}, "wrong or missing: more"),
+                ({"speed": 150.0, "steps": 1.0}, "speed 150 % is outside of the range of speed, 0 to 100 %"),
+                ({"speed": float("nan"), "steps": 1.0}, "speed nan % is outside"),
+                ({"speed": 5.0, "steps": 1e12}, "does not fit a int32"),
+            ]:
+                outcome = await driver.call("dose", inputs)
+                assert outcome.result is WriteResult.REFUSED
+                assert says in outcome.why
+            for name, says in [("typed", "it takes 1 inputs (Word), and the profile has 0"), ("gone", "is not a method"), ("no", "it has dose, ")]:
+                outcome = await driver.call(name, {})
+                assert outcome.result is WriteResult.REFUSED
+                assert says in outcome.why
+            assert server.ask("get")["calls"] == before
+            outcome = await driver.call("dose", {"speed": 50.0, "steps": 13.0})  # done, and the answer is lost
+            assert outcome.result is WriteResult.UNKNOWN
+            await good(driver)
+            assert server.ask("get")["calls"] == before + 1
+
+    with caplog.at_level(logging.ERROR, logger="drivers"):
+        asyncio.run(main())
+    assert "press.typed cannot be called: it takes 1 inputs" in caplog.text

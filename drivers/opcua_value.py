@@ -1,0 +1,52 @@
+"""Values and names of OPC UA on their way to and from a profile's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from asyncua import ua
+
+from drivers.device import SignalType
+
+__all__ = ["UNSURE", "VARIANT", "local_node", "plain"]
+
+VARIANT: Final[dict[SignalType, ua.VariantType]] = {
+    "bool": ua.VariantType.Boolean,
+    "int16": ua.VariantType.Int16,
+    "uint16": ua.VariantType.UInt16,
+    "int32": ua.VariantType.Int32,
+    "uint32": ua.VariantType.UInt32,
+    "float32": ua.VariantType.Float,
+    "float64": ua.VariantType.Double,
+}
+# bad status codes after which a write or a call may have happened all the same
+UNSURE: Final = ("Timeout", "Communication", "NoCommunication", "Shutdown", "ConnectionClosed", "UnexpectedError", "InternalError")
+
+
+def plain(value: float, type_: SignalType) -> bool | int | float:
+    """Return `value` as what a variant of `type_` carries; raise `ValueError` if it cannot."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} cannot be written; write a finite number")
+    if type_ == "bool":
+        if value not in (0.0, 1.0):
+            raise ValueError(f"expected 0 or 1 for a bool, got {value:g}")
+        return bool(value)
+    if type_ == "float64":
+        return value
+    if type_ == "float32":
+        if abs(value) > float(np.finfo(np.float32).max):
+            raise ValueError(f"{value:g} does not fit a float32")
+        return float(np.float32(value))
+    limits = np.iinfo(type_)
+    if not limits.min <= round(value) <= limits.max:
+        raise ValueError(f"{value:g} does not fit a {type_} ({limits.min} to {limits.max})")
+    return round(value)
+
+
+def local_node(at: str, spaces: Sequence[str]) -> ua.NodeId | None:
+    """Return the node id with the namespace index that it has among `spaces` now; None when the server does not have the namespace."""
+    uri, _, rest = at.removeprefix("nsu=").rpartition(";")
+    return ua.NodeId.from_string(f"ns={spaces.index(uri)};{rest}") if uri in spaces else None
