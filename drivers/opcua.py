@@ -21,6 +21,7 @@ from asyncua import ua
 from drivers.device import Device, Signal
 from drivers.driver import CallOutcome, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
 from drivers.opcua_client import FAILURES, connect, disconnect, new_client
+from drivers.opcua_events import EventFeed, watch_events
 from drivers.opcua_method import call_method, wire_inputs
 from drivers.opcua_security import Expiry, NotSecured
 from drivers.opcua_session import Session, WrongDevice, check_identity, look_up, reading
@@ -48,6 +49,7 @@ class OpcuaDriver(Driver):
         self._open = False
         self._stamps: tuple[datetime | None, int] = (None, 0)
         self._expiry = Expiry(device.name, ())
+        self._feed: EventFeed | None = None
 
     async def __aenter__(self) -> OpcuaDriver:
         self._open = True
@@ -73,6 +75,8 @@ class OpcuaDriver(Driver):
         session = await self._ready()
         if session is None:
             return self._lost(None, self._why)
+        if self._feed is not None and self._feed.problem:
+            return self._give_up(session, "drop", f"{self.device.address}: {self._feed.problem}")
         try:
             results = await session.client.uaclient.read(session.request)
             if len(results) != len(session.nodes) + 1:
@@ -90,6 +94,10 @@ class OpcuaDriver(Driver):
         self.metrics.round_trip = time.monotonic() - begun
         self._tell(up=True)
         return self._decode(session, results)
+
+    def _lose(self, events: int) -> None:
+        self.metrics.drops += events
+        self._count("overflow", events)
 
     async def _ready(self) -> Session | None:
         """Return the session; while there is none, start to connect and wait for it at most `timeout`."""
@@ -117,6 +125,7 @@ class OpcuaDriver(Driver):
         try:
             await connect(client, self.device, self._data)
             session = await look_up(client, self.device)
+            feed = await watch_events(client, self.device, session.spaces, self._report, self._lose)
         except asyncio.CancelledError:
             await disconnect(client)
             raise
@@ -128,7 +137,7 @@ class OpcuaDriver(Driver):
             what = f"no answer within {self.timeout:.2f} s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             self._why = f"cannot connect to {address}: {what}; check the address and that the device is on"
         else:
-            self._session, self._why = session, ""
+            self._session, self._feed, self._why = session, feed, ""
             self._expiry = Expiry(self.device.name, client.certificates)
             self._count("type", sum(map(bool, session.wrong)))
             return

@@ -117,7 +117,7 @@ const obey = async ({ do: verb, ...asked }) => {
   if (verb === "trust") await server.serverCertificateManager.trustCertificate(readFileSync(asked.certificate));
   if (verb === "set") variables[asked.name].setValueFromSource({ dataType: variables[asked.name].dataType.value, value: asked.value });
   if (verb === "status") variables[asked.name].setValueFromSource(variables[asked.name].readValue().value, StatusCodes[asked.code]);
-  if (verb === "event") press.raiseEvent("BaseEventType", { message: { dataType: DataType.LocalizedText, value: { text: asked.message } }, severity: { dataType: DataType.UInt16, value: asked.severity }, sourceName: { dataType: DataType.String, value: "Press" } });
+  if (verb === "event") for (let left = asked.times ?? 1; left > 0; left -= 1) press.raiseEvent("BaseEventType", { message: { dataType: DataType.LocalizedText, value: { text: asked.message } }, severity: { dataType: DataType.UInt16, value: asked.severity }, sourceName: { dataType: DataType.String, value: "Press" } });
   return say({ calls, value: asked.name ? variables[asked.name].readValue().value.value : null });
 };
 

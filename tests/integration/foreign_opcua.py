@@ -30,6 +30,10 @@ description = "Press of another make"
 protocol = "opcua"
 identity = { at = "nsu=urn:foreign:press;s=Serial", type = "uint32", value = 471100 }
 
+[opcua]
+events = "nsu=urn:foreign:press;s=press"
+min_severity = 300
+
 [signals.temperature]
 at = "nsu=urn:foreign:press;s=Temperature"
 type = "float64"

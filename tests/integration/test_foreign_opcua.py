@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from drivers.connect import open_driver
-from drivers.device import Policy
-from drivers.driver import Driver, WriteResult
+from drivers.device import OpcuaOptions, Policy
+from drivers.driver import DeviceEvent, Driver, WriteResult
 from drivers.opcua_pki import Pki
 from drivers.tags import Quality
 from tests.integration.foreign_opcua import PASSWORD, URI, USER, Foreign, foreign_server
@@ -262,3 +262,37 @@ def test_a_method_is_called_once_with_converted_inputs(server: Foreign, tmp_path
     with caplog.at_level(logging.ERROR, logger="drivers"):
         asyncio.run(main())
     assert "press.typed cannot be called: it takes 1 inputs" in caplog.text
+
+
+def test_events_of_the_device_arrive_with_severity_source_and_words(server: Foreign, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_driver(server.device(), data=server.data(tmp_path), timeout=3.0) as driver:
+            await good(driver)
+            assert driver.take_events() == []
+            server.ask("event", severity=100, message="of no interest")
+            server.ask("event", severity=700, message="Filter cloth\ntorn")
+            events: list[DeviceEvent] = []
+            end = time.monotonic() + 5.0
+            while not events:
+                await driver.read()
+                events = driver.take_events()
+                assert time.monotonic() < end, "no event came"
+                await asyncio.sleep(0.02)
+            [event] = events
+            assert (event.severity, event.source, event.text) == (700, "Press", "Filter cloth torn")
+            assert abs(event.time / 1e9 - time.time()) < 60.0
+            assert driver.metrics.drops == 0
+
+    asyncio.run(main())
+
+
+def test_values_go_on_where_events_cannot_be_had(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    profile = server.profile.model_copy(update={"opcua": OpcuaOptions(events="nsu=urn:foreign:press;s=nothing")})
+
+    async def main() -> None:
+        async with open_driver(server.device(profile=profile), data=server.data(tmp_path), timeout=3.0) as driver:
+            await good(driver)
+
+    with caplog.at_level(logging.ERROR, logger="drivers"):
+        asyncio.run(main())
+    assert "press: no events: BadNodeIdUnknown of nsu=urn:foreign:press;s=nothing" in caplog.text
