@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from asyncua import ua
+from asyncua.common.event_objects import BaseEvent
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, AttributeService, AttributeValue, MethodService
 from asyncua.server.server import Server
@@ -163,6 +164,7 @@ class OpcuaListener:
         self._stamp: tuple[int, datetime] = (-1, _EPOCH)
         self._watched: list[tuple[AttributeValue, Callable[[], ua.DataValue]]] = []
         self._looked = 0.0
+        self._fallen = False  # what was last reported of its safe state
 
     async def open(self) -> None:
         """Serve; raise `OSError` when the port is taken. The first time, the address space is built."""
@@ -248,6 +250,17 @@ class OpcuaListener:
                 value = source()
                 for handle, callback in tuple(held.datachange_callbacks.items()):
                     await callback(handle, value)
+        if self.station.fallen != self._fallen:
+            self._fallen = self.station.fallen
+            await self._report(800, "the heartbeat has stopped; fallen to the safe state") if self._fallen else await self._report(
+                200, "the heartbeat is back; outputs are taken again"
+            )
+
+    async def _report(self, severity: int, text: str) -> None:
+        """Raise an event of the server, for those who watch it (OPC UA part 5, 6.4.2)."""
+        event: Any = BaseEvent(message=text, severity=severity)  # type: ignore[no-untyped-call]
+        event.SourceName, event.Time = self.station.device.name, self._source_time()
+        await self._server.iserver.subscription_service.trigger_event(event)
 
     async def close(self) -> None:
         """Stop listening and drop all sessions; the address space stays for the next `open`."""

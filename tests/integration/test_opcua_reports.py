@@ -1,0 +1,77 @@
+"""What a simulated OPC UA device does when it is called, and reports by itself: up to the journal, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from controller.batch.records import Event
+from controller.config import load_cell
+from controller.runtime.clock import LiveClock
+from controller.runtime.exchange import Exchange
+from drivers.connect import open_driver
+from drivers.device import Address, Device, OpcuaOptions, load_profile, profile_folder
+from drivers.driver import WriteResult
+from drivers.image import ProcessImage
+from drivers.tags import Quality
+from simulators.bench import StaticPlant
+from simulators.serve import Servers
+
+pytestmark = pytest.mark.wire
+
+CELL = """
+[cell]
+id = "reports"
+
+[devices.shredder]
+profile = "shredder"
+address = "{address}"
+security = "none"
+tags = {{ "ST-101" = "rotor_speed" }}
+"""
+
+
+async def events_of(exchange: Exchange, says: str) -> Event:
+    """Read until the device has reported something in these words; return what goes to the journal."""
+    end = time.monotonic() + 5.0
+    while True:
+        for event in await exchange.read():
+            if says in event.why:
+                return event
+        assert time.monotonic() < end, f"no event said {says!r}"
+        await asyncio.sleep(0.02)
+
+
+def test_a_device_that_falls_to_its_safe_state_says_so_in_the_journal_and_takes_no_call(tmp_path: Path) -> None:
+    profile = load_profile(profile_folder() / "shredder.toml").model_copy(update={"opcua": OpcuaOptions(events="server", min_severity=500)})
+
+    async def main() -> None:
+        clock = [0.0]
+        device = Device("shredder", profile, Address.parse("opc.tcp://127.0.0.1:0/reports"))
+        plant = StaticPlant({"shredder": profile})
+        async with Servers([device], plant, start=1_700_000_000_000_000_000, monotonic=lambda: clock[0]) as servers:
+            there = Device("shredder", profile, servers.endpoints["shredder"])
+            path = tmp_path / "cell.toml"
+            path.write_text(CELL.format(address=there.address), encoding="utf-8")
+            cell = load_cell(path).plan
+            async with open_driver(there, data=tmp_path) as driver:
+                image = ProcessImage(cell.image, cell.freshness)
+                exchange = Exchange(cell.devices["shredder"], driver, image, cell, LiveClock.now(1.0))
+                await events_of(exchange, "opc.tcp://")  # the link is up
+                assert (await driver.read()).quality.max() == Quality.GOOD
+                await driver.write({"heartbeat": 7.0})
+                outcome = await driver.call("reset_drive", {})
+                assert (outcome.result, outcome.why) == (WriteResult.CONFIRMED, "")
+                outcome = await driver.call("reset_drive", {"hard": 1.0})
+                assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "not sent: it takes no inputs; wrong or missing: hard")
+                clock[0] += 5.1
+                event = await events_of(exchange, "the heartbeat has stopped")
+                assert (event.kind, event.name, event.new) == ("device", "shredder.shredder", "severity 800")
+                outcome = await driver.call("reset_drive", {})
+                assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "BadInvalidState")
+                assert driver.metrics.drops == 0
+
+    asyncio.run(main())
