@@ -258,6 +258,7 @@ class _Compiler:
                 self.image.places(f"{name}.{point}" for point in LINK_POINTS),
                 self.image.place(f"{name}.UP"),
                 self.image.place(f"{name}.UNTAKEN"),
+                self.image.place(f"{name}.CERT_DAYS"),
                 int(places[device.profile.place(SAFE_STATE)]) if SAFE_STATE in device.profile.names else -1,
             )
         self.freshness = Freshness(uncertain, bad)

@@ -174,9 +174,9 @@ class Expiry:
         self._warned = False
 
     def days(self) -> float:
-        """Return the days that are left; infinite without certificates."""
+        """Return the days that are left, to a tenth; infinite without certificates."""
         left = (self._ends - time.time()) / _DAY
         if left < _WARN and not self._warned and self._first is not None:
             self._warned = True
             log.warning("%s: the certificate of %s expires in %.1f days", self._link, self._first.subject.rfc4514_string(), left)
-        return left
+        return round(left, 1)

@@ -30,6 +30,7 @@ from recipes.model import Recipe
 __all__ = ["Begin", "Cell", "Scan"]
 
 
+_EXPIRES_SOON = 30.0  # [d]
 _GOOD, _UNCERTAIN, _BAD = (np.uint8(quality) for quality in (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD))
 
 
@@ -83,6 +84,7 @@ class Cell:
         self._left: float | None = None
         self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
         self._untaken = np.array([row.untaken for row in plan.devices.values()], dtype=np.intp)
+        self._certificates = np.array([row.certificate for row in plan.devices.values()], dtype=np.intp)
         self._safes = np.array([row.safe for row in plan.devices.values() if row.safe >= 0], dtype=np.intp)
         # roles with a flow behind them: what went through is counted for the report
         self._flows = {name: self._flows_of(unit) for name, unit in plan.units.items()}
@@ -259,6 +261,17 @@ class Cell:
                 raised[f"DEVICE-{name}"] = alarms.Raised(
                     "", 1, f"The cell {wrong}", "see the device", "outputs are not what was asked; units that need it hold", "mend it, then RESTART"
                 )
+        names = tuple(self.plan.devices)
+        for place in (self.bench.values[self._certificates] < _EXPIRES_SOON).nonzero()[0]:
+            days = self.bench.values[self._certificates[place]]
+            raised[f"CERT-{names[place]}"] = alarms.Raised(
+                "",
+                3,
+                f"A certificate of the link to device {names[place]} expires in {days:.0f} d",
+                "its time is over",
+                "the link is refused from then on",
+                "see blackmass certificates; renew it, and let the other side trust the new one",
+            )
         rows = self.plan.interlocks
         for name in self._acting:
             row = rows.names.index(name)

@@ -39,8 +39,9 @@ class DeviceRows:
     outputs: IndexArray  # (k,) this device's outputs
     signals: tuple[str, ...]  # (k,) their names in the profile
     links: IndexArray  # image places of what the link says of itself, in the order of `LINK_POINTS`
-    up: int  # two of them
+    up: int  # three of them
     untaken: int
+    certificate: int
     safe: int  # whether it says that it has fallen to its own safe state; -1 if it cannot say
 
 
