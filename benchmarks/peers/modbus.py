@@ -1,16 +1,19 @@
-"""Peers over Modbus: a source that does not hold up its clients, a client on libmodbus in C, and a serial line with the speed of a real one."""
+"""Peers over Modbus: a source that does not hold up its clients, clients on libmodbus and pymodbus, and a serial line as fast as a real one."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from . import Peer, once, program
 
-__all__ = ["BLOCK", "FLOATS", "IDENTITY", "SerialBench", "libmodbus", "source"]
+__all__ = ["BLOCK", "FLOATS", "IDENTITY", "SerialBench", "libmodbus", "pymodbus", "source"]
 
 BLOCK, FLOATS, IDENTITY = 125, 62, 4321
 """Each 125 registers of the source are 62 float32 and then the identity; number k of block b is 62 b + k + 0.25."""
+HERE = Path(__file__).parent
 REQUEST, REPLY = 8, 5 + 2 * BLOCK  # [bytes] on a serial line, to read one block
 
 
@@ -22,6 +25,11 @@ def source() -> Peer:
 def libmodbus(*where: object, requests: int) -> dict[str, Any]:
     """Let libmodbus read the first block again and again; ``("tcp", port)`` or ``("rtu", path, baud)``; return requests, cpu_s and wall_s."""
     return once([program("modbus_client"), *(str(part) for part in where), "1", str(requests)])
+
+
+def pymodbus(*where: object, requests: int) -> dict[str, Any]:
+    """Let the client of pymodbus, as it comes, do what `libmodbus` does."""
+    return once([sys.executable, HERE / "modbus_stock.py", *(str(part) for part in where), "1", str(requests)])
 
 
 class SerialBench:
