@@ -62,6 +62,7 @@ class Signal(Strict):
     `at` is ``input:12``, ``holding:3``, ``coil:0`` or ``discrete:0`` on Modbus, a node id with its namespace URI on OPC UA
     (``nsu=urn:...;s=...``), and in a serial dialogue a reply and its group (``weight``, ``measured:ph``). On the wire an integer
     is ``(value - offset) / scale``. A writable signal is read back at the same place.
+    On OPC UA several signals may share a node: each an `element` of its array, or a `field` of its structure.
     """
 
     eu: Eu = ""
@@ -75,6 +76,9 @@ class Signal(Strict):
     group: str = ""  # whose period and deadband it has; empty: the device's poll, and no deadband
     deadband: float = Field(default=0.0, ge=0)  # [eu] instead of its group's
     description: str = ""
+    browse_name: str = ""  # that the node must have; empty: any
+    element: int | None = Field(default=None, ge=0)  # of an array, from 0
+    field: str = ""  # of a structure: NAME or NAME.NAME
 
     @property
     def discrete(self) -> bool:
@@ -88,6 +92,8 @@ class Signal(Strict):
             raise ValueError(f"range: expected low < high, got [{low:g}, {high:g}]")
         if self.access == "write" and not low <= self.safe <= high:
             raise ValueError(f"safe: {self.safe:g} is outside the range [{low:g}, {high:g}]")
+        if self.access == "write" and self.field:
+            raise ValueError(f"field: {self.field} of a structure is only read; a server offers what is written as a node of its own, or as a method")
         return self
 
 
@@ -148,6 +154,10 @@ class ModbusOptions(Strict):
 class OpcuaOptions(Strict):
     """How a type of device wants to be talked to over OPC UA."""
 
+    mode: Literal["subscribe", "poll"] = "subscribe"
+    publishing_interval: Seconds | None = None  # how often changes are sent; by default the shortest period of a signal
+    queue: int = Field(default=4, ge=1, le=1000)  # samples of a signal that wait to be sent
+    registered: bool = False  # register nodes, where the server answers quicker for them
     events: str = ""  # the node that reports events, or "server"; empty: none are asked for
     min_severity: int = Field(default=1, ge=1, le=1000)  # events below it are not asked for
 
@@ -186,17 +196,20 @@ class Profile(Strict):
             raise ValueError("dialogue: expected with protocol ascii, and only with it")
         if (self.protocol == "ascii") != (self.identity is _IN_DIALOGUE):
             raise ValueError("identity: expected, except with protocol ascii, where it stands in the dialogue")
-        taken: dict[str, str] = {}
+        taken: dict[tuple[str, int | None, str], str] = {}
         for name, signal in self.signals.items():
+            place = (signal.at, signal.element, signal.field)
+            if self.protocol != "opcua" and (signal.element is not None or signal.field or signal.browse_name):
+                raise ValueError(f"signals.{name}: element, field and browse_name are for OPC UA")
             if signal.group and signal.group not in self.groups:
                 raise ValueError(f"signals.{name}.group: no group {signal.group!r}; this profile has {', '.join(self.groups) or 'none'}")
             if self.protocol == "modbus" and not _MODBUS_AT.match(signal.at):
                 raise ValueError(f"signals.{name}.at: expected coil|discrete|input|holding:<address>, got {signal.at!r}")
             if self.protocol == "opcua" and not signal.at.startswith("nsu="):
                 raise ValueError(f"signals.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {signal.at!r}")
-            if signal.at in taken:
-                raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {taken[signal.at]}")
-            taken[signal.at] = name
+            if place in taken:
+                raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {taken[place]}")
+            taken[place] = name
         return self
 
     @cached_property

@@ -19,6 +19,7 @@ __all__ = [
     "skip_extension",
     "skip_node",
     "skip_string",
+    "skip_value",
     "skip_variant",
     "value_end",
 ]
@@ -122,7 +123,8 @@ def _deeper(depth: int, at: int) -> int:
     return depth + 1
 
 
-def _skip_value(data: bytes, at: int, kind: int, depth: int) -> int:
+def skip_value(data: bytes, at: int, kind: int, depth: int = 0) -> int:
+    """Skip a value of a built-in type, without what a Variant has before it."""
     if kind in _STRINGS or kind > 25:
         return skip_string(data, at)
     if kind == 0:
@@ -152,7 +154,7 @@ def skip_variant(data: bytes, at: int, depth: int = 0) -> int:
     if not first & 0x80:
         if first & 0x40:
             raise Malformed(f"dimensions of a scalar at byte {at}")
-        return _skip_value(data, at, kind, depth)
+        return skip_value(data, at, kind, depth)
     if kind == 0:
         raise Malformed(f"an array of nothing at byte {at}")
     n, at = length(data, at, FIXED.get(kind, 1))
@@ -160,7 +162,7 @@ def skip_variant(data: bytes, at: int, depth: int = 0) -> int:
         at += n * FIXED[kind]
     else:
         for _ in range(n):
-            at = _skip_value(data, at, kind, depth)
+            at = skip_value(data, at, kind, depth)
     if not first & 0x40:
         return at
     ranks, at = length(data, at, 4)

@@ -12,6 +12,8 @@ from asyncua.client.client import Client
 from asyncua.ua.uaerrors import UaError
 
 from drivers.device import Device
+from drivers.opcua_channel import bound_frames
+from drivers.opcua_messages import ServiceFault
 from drivers.opcua_security import NotSecured, SecuredClient
 
 __all__ = ["FAILURES", "connect", "disconnect", "new_client", "why_of"]
@@ -19,7 +21,8 @@ __all__ = ["FAILURES", "connect", "disconnect", "new_client", "why_of"]
 # what asyncua reports is counted and reported here, once for each change
 logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
 
-FAILURES: Final = (UaError, OSError, ValueError, TypeError, struct.error)  # what asyncua raises for a peer's fault
+# what asyncua and our codec raise for a peer's fault; the last ones for replies that are not what asyncua takes for granted
+FAILURES: Final = (UaError, OSError, ValueError, TypeError, struct.error, ServiceFault, LookupError, AttributeError, AssertionError, RecursionError)
 _CLOSING: Final = 0.5  # [s] that a disconnect may take
 _SESSION: Final = 60_000  # [ms] after which a server forgets a session that was cut off
 _NEVER: Final = 1e6  # [s] asyncua's watchdog is not needed: the driver has a heartbeat of its own
@@ -30,6 +33,7 @@ def new_client(device: Device, timeout: float) -> SecuredClient:
     address = device.address
     url = f"opc.tcp://{address.host}:{address.port}{address.path}"
     client = SecuredClient(url, timeout, watchdog_intervall=_NEVER, auto_reconnect=False)
+    bound_frames(client.uaclient)
     client.session_timeout = _SESSION
     client.name = client.description = "blackmass"
     return client

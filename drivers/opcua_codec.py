@@ -8,6 +8,7 @@ scalar number is left for who can decode it: `Columns.start` and `Columns.end` s
 from __future__ import annotations
 
 import functools
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,13 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.opcua_binary import FIXED, Malformed, skip_data_value, value_end
+from drivers.opcua_binary import FIXED, Malformed, length, skip_data_value, value_end
 from drivers.tags import FloatArray, IndexArray, TimeArray
 
-__all__ = ["Columns", "Decoder", "UInts", "nanoseconds"]
+__all__ = ["NUMBERS", "Columns", "Decoder", "UInts", "array_element", "nanoseconds", "number_at"]
 
 UInts = NDArray[np.uint32]
-_NUMBERS: Final = {1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<u4", 8: "<i8", 9: "<u8", 10: "<f4", 11: "<f8"}
+NUMBERS: Final = {1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<u4", 8: "<i8", 9: "<u8", 10: "<f4", 11: "<f8"}
 _TAIL: Final = ((2, "status", "<u4"), (4, "source", "<i8"), (16, "source10ps", "<u2"), (8, "server", "<i8"), (32, "server10ps", "<u2"))  # wire order
 _TAILS: Final = tuple(sum(np.dtype(kind).itemsize for bit, _, kind in _TAIL if mask & bit) for mask in range(64))
 _1970: Final = 116_444_736_000_000_000  # [100 ns] from 1601
@@ -55,6 +56,13 @@ class Columns:
     start: IndexArray  # where each DataValue is in the message
     end: int  # where all of them end
 
+    def first(self, n: int) -> Columns:
+        """Return the first `n`."""
+        if n == len(self.kind):
+            return self
+        end = int(self.start[n])
+        return Columns(self.handle[:n], self.kind[:n], self.value[:n], self.status[:n], self.source[:n], self.server[:n], self.start[:n], end)
+
 
 def nanoseconds(ticks: TimeArray, tens: NDArray[np.uint16] | None = None) -> TimeArray:
     """Return times [ns] since 1970 of those in 100 ns since 1601 and their picoseconds in tens; 0 for none and for what ns cannot say."""
@@ -74,7 +82,7 @@ def _row(code: int, lead: int) -> np.dtype[Any]:
     if mask & 1:
         fields.append(("kind", "u1"))
         if FIXED.get(kind):
-            fields.append(("value", _NUMBERS.get(kind, f"V{FIXED[kind]}")))
+            fields.append(("value", NUMBERS.get(kind, f"V{FIXED[kind]}")))
     fields += [(name, type_) for bit, name, type_ in _TAIL if mask & bit]
     return np.dtype(fields)
 
@@ -122,7 +130,7 @@ class _Filling:
             if (rows["kind"] != code & 0xFF).any():
                 return False
             self.kind[places] = code & 0xFF
-            if (code & 0xFF) in _NUMBERS:
+            if (code & 0xFF) in NUMBERS:
                 with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
                     self.value[places] = rows["value"] if code & 0xFF != 1 else rows["value"] != 0
         if len(self.handle):
@@ -248,3 +256,18 @@ def _with_odd(data: bytes, starts: IndexArray, codes: IndexArray, odd: IndexArra
         # as a row whose mask is the last byte of the value
         filling.take_tail(slice(place, place + 1), np.frombuffer(data, _row((data[start] & ~1) << 8, 0), 1, value_end(data, start) - 1))
     return filling.columns(starts, end)
+
+
+def number_at(data: bytes, at: int, kind: int) -> float:
+    """Return the number of a type of `NUMBERS` at a place of a message."""
+    (value,) = np.frombuffer(data, NUMBERS[kind], 1, at)
+    with np.errstate(invalid="ignore"):
+        return float(value) if kind != 1 else float(value != 0)
+
+
+def array_element(data: bytes, start: int, element: int) -> tuple[int, float]:
+    """Return the type of the array in the DataValue at `start`, and one element of it; 0 and NaN when it is none or has no such element."""
+    if not data[start] & 1 or not data[start + 1] & 0x80 or (kind := data[start + 1] & 0x3F) not in NUMBERS:
+        return 0, math.nan
+    n, at = length(data, start + 2, FIXED[kind])
+    return (kind, number_at(data, at + element * FIXED[kind], kind)) if element < n else (0, math.nan)

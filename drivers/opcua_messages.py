@@ -22,12 +22,15 @@ __all__ = [
     "READ",
     "SET_MONITORING_MODE",
     "STATUS_CHANGE",
+    "TRANSLATE",
     "WRITE",
     "Publication",
     "Reply",
     "ServiceFault",
     "data_change",
     "pack_values",
+    "property_body",
+    "property_reply",
     "publish_body",
     "publish_reply",
     "read_body",
@@ -46,7 +49,8 @@ READ: Final = 631
 WRITE: Final = 673
 PUBLISH: Final = 826
 SET_MONITORING_MODE: Final = 769
-_REPLIES: Final = {READ: 634, WRITE: 676, PUBLISH: 829, SET_MONITORING_MODE: 772}
+TRANSLATE: Final = 554
+_REPLIES: Final = {READ: 634, WRITE: 676, PUBLISH: 829, SET_MONITORING_MODE: 772, TRANSLATE: 557}
 _FAULT: Final = 397
 DATA_CHANGE: Final = 811
 STATUS_CHANGE: Final = 820
@@ -131,6 +135,34 @@ def publish_body(acknowledged: Sequence[tuple[int, int]]) -> bytes:
 def set_reporting_body(subscription: int, items: Sequence[int]) -> bytes:
     """Return a request that lets monitored items report, as they do already: it tells which of them exist."""
     return struct.pack("<IIi", subscription, 2, len(items)) + np.array(items, dtype="<u4").tobytes()
+
+
+def property_body(nodes: Sequence[bytes], name: str) -> bytes:
+    """Return a request for the property called `name` in namespace 0 of each node."""
+    label = name.encode()
+    path = struct.pack("<iBBBBHi", 1, 0, 46, 0, 1, 0, len(label)) + label  # one step along HasProperty
+    return struct.pack("<i", len(nodes)) + b"".join(node + path for node in nodes)
+
+
+def property_reply(data: bytes, n: int, handle: int) -> list[bytes]:
+    """Return the node id of the property of each node, empty where there is none; raise `ServiceFault` or `Malformed`."""
+    found = _expect(data, TRANSLATE, handle)
+    got, at = length(data, found.body, 8)
+    if got != n:
+        raise Malformed(f"asked for {n} paths, got {got}")
+    properties = []
+    for _ in range(n):
+        if at + 4 > len(data):
+            raise Malformed("a path without its status")
+        good = data[at + 3] >> 6 == 0
+        targets, at = length(data, at + 4, 6)
+        node = b""
+        for _ in range(targets):
+            end = skip_node(data, at)
+            node, at = node or data[at:end], end + 4
+        properties.append(node if good and node and not node[0] & 0xC0 else b"")
+    _end(data, at)
+    return properties
 
 
 def reply(data: bytes) -> Reply:

@@ -1,74 +1,234 @@
-"""What is found out in one connection to an OPC UA server: its nodes, whether they are what the profile says, and its identity.
+"""One connection to an OPC UA server, an *epoch*: what was found out in it, and the values that come by it.
 
-Namespace indices, data types and the identity are looked up again in each connection, an *epoch*, since a server that restarts
-with other indices would otherwise bring another node's value as ours.
+Namespace indices, data types, units and the identity are looked up again in each, since a server that restarts with other indices
+would otherwise bring another node's value as ours; and nothing that an epoch brings outlives it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
+import numpy as np
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.ua_binary import nodeid_to_binary
 
-from drivers.device import Device, Signal
+from drivers import opcua_messages as messages
+from drivers.device import Device
+from drivers.driver import DriverMetrics, ErrorKind, Reading
+from drivers.opcua_channel import Channel
+from drivers.opcua_lookup import Structures, read_limits, signal_problems
+from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import BoundMethod, find_methods
-from drivers.opcua_value import VARIANT, local_node
+from drivers.opcua_reader import Found, Reader
+from drivers.opcua_structure import find_number
+from drivers.opcua_subscription import NoSubscription, Subscription, note
+from drivers.opcua_table import Table
+from drivers.opcua_value import local_node
 
-__all__ = ["Session", "WrongDevice", "check_identity", "good", "look_up", "reading"]
+__all__ = ["Lost", "Session", "WrongDevice", "open_session"]
 
 log = logging.getLogger(__name__)
+
+_BEAT: Final = 0.5  # [s] between two looks at the identity of a device that is subscribed to
+_AUDIT: Final = 5.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
+_VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
+_UNSUPPORTED: Final = 0x800B0000  # Bad_ServiceUnsupported
 
 
 class WrongDevice(Exception):
     """The server answers, but it is not the device of the profile."""
 
 
-@dataclass(frozen=True, slots=True)
+class Lost(Exception):
+    """The epoch is over; `kind` is what is counted."""
+
+    def __init__(self, kind: ErrorKind, why: str) -> None:
+        super().__init__(why)
+        self.kind: ErrorKind = kind
+
+
 class Session:
-    """One connection: its client, and what was found out in it. `nodes` and `wrong` are in the order of the profile."""
+    """One connection and what comes by it. `nodes` (as on the wire) and `wrong` (why a signal is not used) are in the order of the profile."""
 
-    client: Client
-    nodes: tuple[ua.NodeId, ...]
-    wrong: tuple[str, ...]  # why a node cannot be used; empty when it can
-    request: ua.ReadParameters  # all values, and the identity last
-    methods: dict[str, BoundMethod]
-    spaces: tuple[str, ...]  # namespace URIs by their index
+    def __init__(
+        self, client: Client, device: Device, metrics: DriverMetrics, reader: Reader, nodes: tuple[bytes, ...], wrong: tuple[str, ...]
+    ) -> None:
+        self.client, self.reader, self.nodes, self.wrong = client, reader, nodes, wrong
+        self.spaces: tuple[str, ...] = ()  # namespace URIs by their index
+        self.methods: dict[str, BoundMethod] = {}
+        self.writes_at_once = reader.at_once
+        self.subscription: Subscription | None = None
+        self._device, self._metrics = device, metrics
+        self._audit_every = max(_AUDIT, 3.0 * float(device.periods.max()))
+        self._beat_due = 0.0  # [s] monotonic
+        self._audit_due = time.monotonic() + self._audit_every
+        self._verify_due = time.monotonic() + _VERIFY
+        self._can_verify = True
+
+    def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
+        """Make the requests: `items` are the nodes of the table's items."""
+        self.table = table
+        self._parcels = self.reader.parcels([messages.read_item(node) for node in (*items, identity)])
+        self._identity = messages.read_body([messages.read_item(identity)])
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self.reader.channel.closed
+
+    async def refresh(self) -> None:
+        """Bring the table up to date, or make sure that it is; raise `Lost`, `WrongDevice` or what a reader raises."""
+        if self.subscription is None:
+            await self.read_all()
+            return
+        self._listen(self.subscription)
+        now = time.monotonic()
+        late = now - self.subscription.heard > self.subscription.late
+        if self.subscription.reread or now >= self._audit_due:
+            await self._audit(self.subscription, now)
+        elif now >= self._beat_due or late:
+            await self._beat(self.subscription)
+        else:
+            await asyncio.sleep(0)  # who reads without a pause must not keep what is published from coming in
+        self._listen(self.subscription)
+        if (silence := time.monotonic() - self.subscription.heard) > self.subscription.silence:
+            raise Lost("timeout", f"the server answers, but has published nothing for {silence:.1f} s")
+
+    def _listen(self, subscription: Subscription) -> None:
+        if (failure := subscription.publishing.failure) is not None:
+            raise Lost(*failure)
+        if subscription.changed:
+            raise Lost("type", "the server says that the meaning of values has changed; looking all of them up again")
+
+    async def _beat(self, subscription: Subscription) -> None:
+        """Make sure that the session answers, as the device of the profile."""
+        sent = time.monotonic()
+        found = await self.reader.one(self._identity, 1)
+        self._beat_due = sent + _BEAT
+        self._metrics.round_trip = time.monotonic() - sent
+        subscription.clock(sent, found.header.time)
+        self._check_identity(found, 0)
+
+    async def _audit(self, subscription: Subscription, now: float) -> None:
+        """Read everything, and compare it with what was reported."""
+        subscription.reread = False
+        if self.table.unreported():
+            raise Lost("reply", "values have changed that the subscription does not report")
+        found, sent = await self.read_all()
+        subscription.clock(sent, found.header.time)
+        self.table.compare()
+        self._audit_due = now + self._audit_every
+        self._beat_due = now + _BEAT
+        if self._can_verify and now >= self._verify_due:
+            self._verify_due = now + _VERIFY
+            try:
+                await subscription.verify(self.reader.timeout)
+            except ServiceFault as error:
+                if error.code != _UNSUPPORTED:
+                    raise
+                self._can_verify = False
+
+    async def read_all(self) -> tuple[Found, float]:
+        """Read all items and the identity into the table; return the last reply and when it was asked for [s, monotonic]."""
+        begin = 0
+        begun = time.monotonic()
+        replies = []
+        for body, n in self._parcels:
+            sent = time.monotonic()
+            replies.append((await self.reader.one(body, n), n, sent))
+        found, n, sent = replies[-1]
+        self._check_identity(found, n - 1)  # before anything of another device is taken
+        for found, n, sent in replies:
+            k = min(n, len(self.table.items) - begin)
+            columns = found.columns.first(k)
+            taken = self.table.take(np.arange(begin, begin + k), columns, sent)
+            for position in taken.odd:
+                self.table.take_odd(begin + position, position, columns, found.data, sent, taken)
+            note(self._metrics, taken)
+            begin += n
+        self._metrics.round_trip = time.monotonic() - begun
+        return found, sent
+
+    def _check_identity(self, found: Found, place: int) -> None:
+        """Raise `WrongDevice` when what was read is not the profile's identity."""
+        identity = self._device.profile.identity
+        at, where = identity.at, self._device.address
+        status = int(found.columns.status[place])
+        if not found.columns.kind[place] or status >> 30:
+            name = ua.StatusCode(ua.UInt32(status)).name if status else "no value"
+            raise WrongDevice(f"identity at {at} could not be read ({name}): another device answers at {where}")
+        value = float(found.columns.value[place])
+        if value != identity.value:
+            raise WrongDevice(f"identity is {_digits(value)} at {at}, expected {_digits(identity.value)}: another device answers at {where}")
+
+    def reading(self) -> Reading:
+        """Return what is known now."""
+        return self.table.reading(self.subscription.current if self.subscription is not None else -math.inf)
+
+    def close(self) -> None:
+        """Take nothing more."""
+        if self.subscription is not None:
+            self.subscription.publishing.close()
 
 
-async def look_up(client: Client, device: Device) -> Session:
-    """Resolve namespaces, check data types and the identity; raise `WrongDevice`."""
-    profile = device.profile
-    signals = tuple(profile.signals.values())
-    spaces = await client.get_namespace_array()
-    nodes = [_node(at, spaces, str(device.address)) for at in (*(s.at for s in signals), profile.identity.at)]
-    types = await client.uaclient.read_attributes(nodes[:-1], AttributeIds.DataType)
-    wrong = [_type_problem(signal, found) for signal, found in zip(signals, types, strict=True)]
-    for name, problem in zip(profile.names, wrong, strict=True):
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value.is_integer() else f"{value}"
+
+
+async def open_session(client: Client, device: Device, metrics: DriverMetrics, timeout: float) -> Session:  # noqa: ASYNC109  # of each request
+    """Look up everything in a connected client, and read or subscribe to it once; raise `WrongDevice` or what a reader raises."""
+    options, signals = device.profile.opcua, tuple(device.profile.signals.values())
+    channel = Channel(client)
+    if options.mode == "subscribe":
+        channel.own_publishing()
+    reader = Reader(channel, timeout)
+    limits = await read_limits(reader)
+    reader.at_once = limits.read
+    places = (*(signal.at for signal in signals), device.profile.identity.at)
+    *nodes, identity = (_node(at, limits.spaces, str(device.address)) for at in places)
+    wire = tuple(nodeid_to_binary(node) for node in nodes)
+    structures = Structures(reader)
+    wrong = await signal_problems(client, reader, device, wire, structures)
+    for name, problem in zip(device.profile.names, wrong, strict=True):
         if problem:
             log.error("%s.%s is not used: %s", device.name, name, problem)
-    request = reading(nodes)
-    check_identity(device, (await client.uaclient.read(request))[-1])
-    methods = await find_methods(client, device, spaces)
-    return Session(client, tuple(nodes[:-1]), tuple(wrong), request, methods, tuple(spaces))
+    session = Session(client, device, metrics, reader, wire, tuple(wrong))
+    session.spaces, session.writes_at_once = limits.spaces, limits.write
+    fields = {
+        place: partial(find_number, structure=structure, path=signals[place].field.split("."), element=signals[place].element)
+        for place, structure in structures.of_signal.items()
+    }
+    table = Table(device, np.array([not problem for problem in wrong], dtype=np.bool_), fields)
+    of_items = dict(zip((signal.at for signal in signals), nodes, strict=True))
+    monitored = [of_items[at] for at in table.items]
+    if options.registered:
+        monitored = await _registered(client, monitored)
+    session.prepare(table, [nodeid_to_binary(node) for node in monitored], nodeid_to_binary(identity))
+    await session.read_all()
+    session.methods = await find_methods(client, device, limits.spaces)
+    if options.mode == "subscribe":
+        subscription = Subscription(client, channel, table, device, metrics)
+        try:
+            await subscription.open(monitored)
+        except NoSubscription as error:
+            subscription.publishing.close()
+            channel.release_publishing()
+            log.warning("%s is polled, not subscribed to: %s", device.name, error)
+        else:
+            session.subscription = subscription
+    if session.subscription is None:
+        table.band_all()
+    return session
 
 
-def check_identity(device: Device, found: ua.DataValue) -> None:
-    """Raise `WrongDevice` when what was read is not the profile's identity."""
-    identity = device.profile.identity
-    at = identity.at
-    if found.Value is None or found.Value.Value is None or not good(found):
-        status = found.StatusCode.name if found.StatusCode is not None else "no value"
-        raise WrongDevice(f"identity at {at} could not be read ({status}): another device answers at {device.address}")
-    if found.Value.Value != identity.value:
-        expected = f"expected {identity.value:g}: another device answers at {device.address}"
-        raise WrongDevice(f"identity is {found.Value.Value} at {at}, {expected}")
-
-
-def _node(at: str, spaces: list[str], where: str) -> ua.NodeId:
+def _node(at: str, spaces: Sequence[str], where: str) -> ua.NodeId:
     """Return the node id with this epoch's namespace index; raise `WrongDevice` when the server does not have the namespace."""
     node = local_node(at, spaces)
     if node is None:
@@ -77,22 +237,10 @@ def _node(at: str, spaces: list[str], where: str) -> ua.NodeId:
     return node
 
 
-def reading(nodes: list[ua.NodeId]) -> ua.ReadParameters:
-    """Return the request for the values of `nodes` and their source times."""
-    wanted = [ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in nodes]
-    return ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Source, NodesToRead=wanted)
-
-
-def _type_problem(signal: Signal, found: ua.DataValue) -> str:
-    """Return why a node cannot be the signal, by its DataType attribute; empty when it can."""
-    if not good(found) or found.Value is None:
-        return f"{signal.at}: {found.StatusCode.name if found.StatusCode is not None else 'no data type'}"
-    expected = ua.NodeId(ua.Int32(getattr(ObjectIds, VARIANT[signal.type].name)))
-    if found.Value.Value != expected:
-        return f"{signal.at} has data type {found.Value.Value.to_string()}, expected {VARIANT[signal.type].name}; check the profile"
-    return ""
-
-
-def good(found: ua.DataValue) -> bool:
-    """Whether its status is good."""
-    return found.StatusCode is None or found.StatusCode.is_good()
+async def _registered(client: Client, nodes: list[ua.NodeId]) -> list[ua.NodeId]:
+    """Return what the server would rather be asked for; the nodes themselves when it registers none."""
+    try:
+        registered: list[ua.NodeId] = await client.uaclient.register_nodes(nodes)
+    except ua.uaerrors.UaStatusCodeError:
+        return nodes
+    return registered if len(registered) == len(nodes) else nodes

@@ -169,6 +169,11 @@ class DeviceServer(InternalServer):
         _standard_nodes()
         self.aspace._nodes = _Nodes()  # noqa: SLF001  # as its own `load_aspace_shelf` does
 
+    async def drop_sessions(self) -> None:
+        """Forget the sessions that are left, as a device does that is switched off."""
+        for session in tuple(self._external_sessions.values()):
+            await session.close_session(True)
+
     async def start(self) -> None:
         """Run, and from then on tell the time of the day whenever it is asked for."""
         await super().start()

@@ -267,12 +267,14 @@ class OpcuaListener:
         if self._listening:
             self._listening = False
             await self._server.bserver.stop()
+            await self._server.iserver.drop_sessions()
 
     async def end(self) -> None:
         """Close for good."""
         server, self._server = self._server, None
         if server is not None:
             self._listening = False
+            await server.iserver.drop_sessions()
             await server.stop()
             await asyncio.sleep(0)
 

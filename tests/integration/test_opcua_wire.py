@@ -53,23 +53,39 @@ def value(driver: Driver, reading: Reading, signal: str) -> float:
     return float(reading.values[driver.device.profile.place(signal)])
 
 
-async def everything_comes_and_goes(name: str, servers: Servers, plant: StaticPlant) -> None:
-    async with open_driver(at(name, servers), data=HERE) as driver:
+def polled(device: Device, registered: bool = False) -> Device:
+    options = device.profile.opcua.model_copy(update={"mode": "poll", "registered": registered})
+    return Device(device.name, device.profile.model_copy(update={"opcua": options}), device.address)
+
+
+async def everything_comes_and_goes(device: Device, plant: StaticPlant) -> None:
+    name, profile = device.name, device.profile
+    async with open_driver(device, data=HERE) as driver:
         reading = await driver.read()
         assert driver.metrics.connected, driver.metrics.why
         np.testing.assert_array_equal(reading.quality, Quality.GOOD)
         np.testing.assert_allclose(reading.values, plant.values[name], rtol=1e-12)
         plant.time += 2.5
+        moved = np.array([signal.access == "read" and not signal.discrete for signal in profile.signals.values()])
+        plant.values[name][moved] += 0.25
+
+        async def shown() -> bool:
+            return bool(np.allclose((await driver.read()).values, plant.values[name], rtol=1e-12))
+
+        await until(shown)
         reading = await driver.read()
-        np.testing.assert_array_equal(reading.source_time, START + round(plant.time * 1e9))
+        np.testing.assert_array_equal(reading.source_time[moved], START + round(plant.time * 1e9))
+        assert reading.received is not None
+        assert time.monotonic() - reading.received.min() < 1.0
         changes = {}
-        for signal, its in PROFILES[name].signals.items():
+        for signal, its in profile.signals.items():
             if its.access == "write":
                 changes[signal] = float(round(its.range[0] + 0.75 * (its.range[1] - its.range[0])))
         outcomes = await driver.write(changes)
         assert [outcome.result for outcome in outcomes] == [WriteResult.CONFIRMED] * len(changes)
         reading = await driver.read()
         assert {signal: value(driver, reading, signal) for signal in changes} == changes
+        assert driver.metrics.errors == dict.fromkeys(driver.metrics.errors, 0)
 
 
 async def refusals(servers: Servers, plant: StaticPlant) -> None:
@@ -169,7 +185,11 @@ async def heartbeat(servers: Servers, clock: list[float]) -> None:
         [outcome] = await driver.write({"feed_rate_sp": 300.0})
         assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "BadInvalidState")
         await driver.write({"heartbeat": 8.0})
-        assert not await fallen()
+
+        async def risen() -> bool:
+            return not await fallen()
+
+        await until(risen)
 
 
 def test_opcua_devices_on_the_wire(caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +198,9 @@ def test_opcua_devices_on_the_wire(caplog: pytest.LogCaptureFixture) -> None:
         clock = [0.0]
         async with Servers(devices, plant, start=START, monotonic=lambda: clock[0]) as servers:
             for name in OPCUA:
-                await everything_comes_and_goes(name, servers, plant)
+                await everything_comes_and_goes(at(name, servers), plant)
+            for registered in (False, True):
+                await everything_comes_and_goes(polled(at(OPCUA[0], servers), registered), plant)
             await refusals(servers, plant)
             await the_server_itself_refuses(servers)
             await loss_and_return(servers, caplog)

@@ -1,0 +1,150 @@
+"""Requests as bytes through asyncua's secure channel, above its signing and encryption. The only file that knows private names of asyncua.
+
+`tests/unit/test_opcua_channel.py` fails when a name has moved; the version of asyncua is pinned for that reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_client import UaClient, UASocketProtocol
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import nodeid_to_binary, struct_from_binary
+
+from drivers import opcua_messages as messages
+
+__all__ = ["Channel", "bound_frames"]
+
+_CHUNK: Final = 65_535  # [B] the largest chunk that asyncua announces it takes
+_MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
+
+
+class Channel:
+    """The secure channel and session of a connected client. Everything fails with `ConnectionError` once it is closed."""
+
+    def __init__(self, client: Client) -> None:
+        protocol = client.uaclient.protocol
+        if protocol is None:
+            raise ConnectionError("connection lost")
+        self._protocol: UASocketProtocol = protocol
+        self._session = client.uaclient.session
+        self._token = nodeid_to_binary(protocol.authentication_token)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._protocol.transport is None or self._protocol.is_closed
+
+    def send(self, kind: int, body: bytes, timeout: float, taker: Any) -> int:
+        """Send a request and return its handle; `taker` is, or stands for, the future of the reply. 0 s of `timeout` is none."""
+        protocol = self._protocol
+        if protocol.transport is None or protocol.is_closed:
+            raise ConnectionError("connection lost")
+        protocol._request_handle += 1
+        protocol._request_id += 1
+        header = messages.request_header(kind, self._token, protocol._request_handle, time.time_ns(), timeout)
+        protocol.revolve_security_token()
+        message = protocol._connection.message_to_binary(header + body, request_id=protocol._request_id)
+        protocol._callbackmap[protocol._request_id] = taker
+        protocol.transport.write(message)
+        return protocol._request_handle
+
+    async def ask(self, kind: int, body: bytes, timeout: float) -> tuple[bytes, int]:  # noqa: ASYNC109  # it goes on the wire as well
+        """Return the reply to a request and the request's handle; raise `TimeoutError` or `ConnectionError`."""
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
+        handle = self.send(kind, body, timeout, reply)
+        late = loop.call_later(timeout, _expire, reply)
+        try:
+            return _bytes(await reply), handle
+        finally:
+            late.cancel()
+
+    def publish(self, acknowledged: list[tuple[int, int]], taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+        """Send a publish request; one of `taken` and `failed` is called once, from the callback of the socket."""
+        self.send(messages.PUBLISH, messages.publish_body(acknowledged), 0.0, _Taker(taken, failed))
+
+    async def create_subscription(self, asked: ua.CreateSubscriptionParameters) -> ua.CreateSubscriptionResult:
+        """Create a subscription that asyncua does not know of; raise `UaStatusCodeError`."""
+        request = ua.CreateSubscriptionRequest(Parameters=asked)
+        answer = struct_from_binary(ua.CreateSubscriptionResponse, await self._session._send_request(request))
+        answer.ResponseHeader.ServiceResult.check()
+        made: ua.CreateSubscriptionResult = answer.Parameters
+        return made
+
+    def own_publishing(self) -> None:
+        """Keep asyncua from publishing beside us: each of its requests would take a message of ours."""
+        self._session.ensure_publish_loop = lambda: None  # type: ignore[method-assign]
+
+    def release_publishing(self) -> None:
+        """Let asyncua publish as it does by itself."""
+        vars(self._session).pop("ensure_publish_loop", None)
+
+    def deliver(self, data: bytes) -> None:
+        """Hand a publication to the callback, which is not async, of that subscription of asyncua's own which it is for."""
+        found = struct_from_binary(ua.PublishResponse, Buffer(data)).Parameters
+        callback = self._session._subscription_callbacks.get(found.SubscriptionId)
+        if callback is not None:
+            callback(found)
+
+
+class _Taker:
+    """Stands where asyncua has the future of a reply, without a task that waits for it."""
+
+    __slots__ = ("_done", "_failed", "_taken")
+
+    def __init__(self, taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+        self._taken, self._failed, self._done = taken, failed, False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, body: Any) -> None:
+        self._done = True
+        self._taken(_bytes(body))
+
+    def set_exception(self, error: Exception) -> None:
+        self._done = True
+        self._failed(error)
+
+
+class _BoundedProtocol(UASocketProtocol):
+    """asyncua's protocol, which would collect what a peer announces, however much that is."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        held = self.receive_buffer
+        announced = int.from_bytes(held[4:8], "little") if held is not None and len(held) >= 8 else 0
+        if announced > _CHUNK or self._connection._incoming_size > _MESSAGE:
+            self._fail_all_pending(ConnectionError(f"a message larger than may be: {max(announced, self._connection._incoming_size)} bytes"))
+            self.disconnect_socket()
+
+
+def bound_frames(uaclient: UaClient) -> None:
+    """Let the connections of a client end when the peer announces more than it may send."""
+
+    def made() -> UASocketProtocol:
+        protocol = _BoundedProtocol(uaclient._timeout, security_policy=uaclient.security_policy)
+        protocol.pre_request_hook = uaclient._pre_request_hook
+        protocol.on_connection_lost = uaclient._on_transport_lost
+        protocol.is_session_closing = uaclient._is_session_closing
+        uaclient.protocol = protocol
+        return protocol
+
+    uaclient._make_protocol = made  # type: ignore[method-assign]
+
+
+def _expire(reply: asyncio.Future[Any]) -> None:
+    if not reply.done():
+        reply.set_exception(TimeoutError("no answer"))
+
+
+def _bytes(body: Any) -> bytes:
+    """Return what is in asyncua's buffer."""
+    data: bytes = body._data
+    return data if body._cur_pos == 0 and body._size == len(data) else data[body._cur_pos : body._cur_pos + body._size]

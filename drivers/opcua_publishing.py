@@ -1,0 +1,132 @@
+"""What a server publishes, taken in the order in which it comes, in steps that hold nobody up; nothing unbounded, no task for each message."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from drivers.driver import ErrorKind
+from drivers.opcua_binary import Malformed
+from drivers.opcua_channel import Channel
+from drivers.opcua_client import FAILURES
+from drivers.opcua_messages import Publication, ServiceFault, publish_reply
+
+__all__ = ["Publishing"]
+
+_STEP: Final = 0.001  # [s] of work at a time
+_IN_FLIGHT: Final = 3  # publish requests: one is with the server while the answers to others are under way
+_TIMED_OUT: Final = 0x800A0000  # Bad_Timeout: the server had nothing to say in the time that it gives a request
+_TOO_MANY: Final = 0x80780000  # Bad_TooManyPublishRequests: it keeps fewer
+
+Handler = Callable[[bytes, Publication], Iterator[None]]  # takes a publication in steps
+
+
+class Publishing:
+    """The publish requests of a session. A message is acknowledged, and the next one asked for, when it has been taken."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._handlers: dict[int, Handler] = {}
+        self._inbox: deque[tuple[bytes, Publication]] = deque()
+        self._work: Iterator[None] | None = None
+        self._acknowledged: list[tuple[int, int]] = []
+        self._waiting = 0  # requests that are with the server
+        self._most = _IN_FLIGHT
+        self._closed = False
+        self.failure: tuple[ErrorKind, str] | None = None  # why nothing is published any more
+        self.slowest = 0.0  # [s] that the longest step has taken
+
+    def start(self, subscription: int, handler: Handler) -> None:
+        """Ask for what is published to a subscription of ours."""
+        self._handlers[subscription] = handler
+        while self._waiting < self._most and self.failure is None:
+            self._ask()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._closed = True
+        self._inbox.clear()
+        self._handlers.clear()
+        self._work = None
+
+    def fail(self, kind: ErrorKind, why: str) -> None:
+        """Stop; the first reason counts."""
+        if self.failure is None and not self._closed:
+            self.failure = (kind, why)
+        self.close()
+
+    def _ask(self) -> None:
+        acknowledged, self._acknowledged = self._acknowledged, []
+        try:
+            self._channel.publish(acknowledged, self._taken, self._failed)
+        except FAILURES as error:
+            self.fail("drop", str(error))
+        else:
+            self._waiting += 1
+
+    def _failed(self, error: Exception) -> None:
+        self.fail("drop", f"{type(error).__name__}: {error}")
+
+    def _taken(self, data: bytes) -> None:
+        """Take a reply, from the callback of the socket."""
+        if self._closed:
+            return
+        self._waiting -= 1
+        try:
+            publication = publish_reply(data)
+        except Malformed as error:
+            self.fail("reply", f"what it publishes cannot be understood: {error}")
+        except ServiceFault as error:
+            if error.code == _TOO_MANY and self._most > 1:
+                self._most -= 1
+            elif error.code == _TIMED_OUT or (error.code == _TOO_MANY and self._waiting):
+                self._ask()
+            else:
+                self.fail("exception", f"it publishes nothing any more: {error}")
+        else:
+            self._inbox.append((data, publication))
+            if len(self._inbox) == 1 and self._work is None:
+                self._step()
+
+    def _step(self) -> None:
+        """Work for a millisecond; the rest has to wait for its turn."""
+        begun = time.perf_counter()
+        try:
+            while self._inbox:
+                if self._work is None:
+                    self._work = self._begin(*self._inbox[0])
+                for _ in self._work:
+                    if time.perf_counter() - begun > _STEP:
+                        asyncio.get_running_loop().call_soon(self._resume)
+                        return
+                self._work = None
+                if self._closed:
+                    return
+                self._end(self._inbox.popleft()[1])
+        except Malformed as error:
+            self.fail("reply", f"what it publishes cannot be understood: {error}")
+        finally:
+            self.slowest = max(self.slowest, time.perf_counter() - begun)
+
+    def _resume(self) -> None:
+        if not self._closed:
+            self._step()
+
+    def _begin(self, data: bytes, publication: Publication) -> Iterator[None]:
+        handler = self._handlers.get(publication.subscription)
+        if handler is not None:
+            return handler(data, publication)
+        try:
+            self._channel.deliver(data)
+        except FAILURES as error:
+            self.fail("reply", f"an event cannot be understood: {type(error).__name__} {error}")
+        return iter(())
+
+    def _end(self, publication: Publication) -> None:
+        if publication.parts:
+            self._acknowledged.append((publication.subscription, publication.number))
+        if self._waiting < self._most:
+            self._ask()

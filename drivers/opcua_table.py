@@ -1,0 +1,210 @@
+"""What is known of an OPC UA device now, as arrays. Pure: no asyncio, no sockets, no asyncua.
+
+An *item* is a node that is read or monitored; mostly it is one signal, but an array or a structure can be several.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from drivers.device import Device, SignalType
+from drivers.driver import Reading
+from drivers.opcua_codec import Columns, array_element
+from drivers.tags import BoolArray, FloatArray, IndexArray, Quality, QualityArray, TimeArray
+
+__all__ = ["KINDS", "OVERFLOW", "Table", "Taken"]
+
+# types of variants (part 6, 5.1.2)
+KINDS: Final[dict[SignalType, int]] = {"bool": 1, "int16": 4, "uint16": 5, "int32": 6, "uint32": 7, "float32": 10, "float64": 11}
+OVERFLOW: Final = 0x0480  # info bits of a data value, and that its queue has lost some (part 4, 7.39)
+_SEMANTICS: Final = 0xC000  # the structure or the meaning of the value has changed: its eu, its range
+_BAD: Final = np.uint8(Quality.BAD)
+_Field = Callable[[bytes, int], tuple[int, float]]  # of a message, and where a DataValue is in it: type and number
+
+
+@dataclass(slots=True)
+class Taken:
+    """What was found in values besides the values."""
+
+    overflows: int = 0  # values whose queue has lost some
+    types: int = 0  # values that are not of the signal's type
+    changed: bool = False  # what a value means has changed: look it up again
+    odd: list[int] = field(default_factory=list)  # positions of arrays and structures, for `take_odd`
+
+
+class Table:
+    """The latest value of each signal, shape (n,), in the order of the profile."""
+
+    def __init__(self, device: Device, usable: BoolArray, fields: Mapping[int, _Field] | None = None) -> None:
+        signals = tuple(device.profile.signals.values())
+        n = len(signals)
+        self.usable = usable
+        self.items: tuple[str, ...] = tuple(dict.fromkeys(signal.at for signal in signals))
+        numbers = {at: item for item, at in enumerate(self.items)}
+        self.item_of: IndexArray = np.array([numbers[signal.at] for signal in signals], dtype=np.intp)
+        self._place: IndexArray = np.full(len(self.items), -1, dtype=np.intp)  # the signal of an item that is one
+        self._parts: dict[int, list[tuple[int, _Field]]] = {}
+        for place, signal in enumerate(signals):
+            item = int(self.item_of[place])
+            if fields is not None and place in fields:
+                self._parts.setdefault(item, []).append((place, fields[place]))
+            elif signal.element is not None:
+                self._parts.setdefault(item, []).append((place, _element(signal.element)))
+            else:
+                self._place[item] = place
+        self._plain = not self._parts
+        self._kind = np.array([KINDS[signal.type] for signal in signals], dtype=np.uint8)
+        self._scale = np.array([signal.scale for signal in signals])
+        self._offset = np.array([signal.offset for signal in signals])
+        self._scaled = bool((self._scale != 1.0).any() or (self._offset != 0.0).any())
+        self._wanted = device.deadbands
+        # what is written is always seen as it is
+        self._measured = np.array([signal.access == "read" and not signal.discrete for signal in signals], dtype=np.bool_)
+        self._deadband: FloatArray = np.zeros(n)  # [eu] that the server does not see to
+        self._banded = False
+        self._held_until: FloatArray = np.zeros(n)
+        self._held: TimeArray = np.zeros(n, dtype=np.int64)
+        self._holding = 0.0
+        self._kept_back = np.where(self._measured, self._wanted, 0.0)  # [eu]
+        self._reported: FloatArray = np.full(n, np.nan)
+        self._ever: BoolArray = np.zeros(n, dtype=np.bool_)  # whether it was reported
+        self._suspect: BoolArray = np.zeros(n, dtype=np.bool_)
+        self._whole = np.isin(np.arange(n), self._place)  # whether it is an item by itself
+        self.value: FloatArray = np.full(n, np.nan)
+        self.quality: QualityArray = np.full(n, _BAD, dtype=np.uint8)
+        self.source: TimeArray = np.zeros(n, dtype=np.int64)
+        self.server: TimeArray = np.zeros(n, dtype=np.int64)
+        self.received: FloatArray = np.full(n, -math.inf)  # [s] monotonic
+
+    def of_items(self, of_signals: FloatArray) -> FloatArray:
+        """Return the least of the signals in each item."""
+        least = np.full(len(self.items), np.inf)
+        np.minimum.at(least, self.item_of, of_signals)
+        return least
+
+    def deadbands_of_items(self) -> FloatArray:
+        """Return by how much each item must change on the wire; 0 for those that are no plain measured number."""
+        bands = np.zeros(len(self.items))
+        plain = np.flatnonzero(self._place >= 0)
+        places = self._place[plain]
+        bands[plain] = np.where(self._measured[places], self._wanted[places] / self._scale[places], 0.0)
+        return bands
+
+    def band_item(self, item: int) -> None:
+        """Keep the deadband of an item here: the server does not."""
+        place = int(self._place[item])
+        self._deadband[place] = self._wanted[place]
+        self._banded = True
+
+    def band_all(self) -> None:
+        """Keep all deadbands here."""
+        self._deadband[:] = np.where(self._measured, self._wanted, 0.0)
+        self._banded = bool((self._deadband > 0.0).any())
+
+    def usable_item(self, item: int) -> bool:
+        """Whether any signal of an item can be used."""
+        return bool(self.usable[self.item_of == item].any())
+
+    def hold(self, places: IndexArray, until: float) -> None:
+        """Take nothing older than what is known now for signals just written, until `until` [s, monotonic]: it was sampled before."""
+        self._held_until[places] = until
+        self._held[places] = self.source[places]
+        self._holding = max(self._holding, until)
+
+    def take(self, items: IndexArray, columns: Columns, received: float, *, report: bool = False) -> Taken:
+        """Take values of `items`, shape (k,), known to be current at `received` [s, monotonic]; `report`: a subscription has reported them."""
+        status = columns.status
+        taken = Taken()
+        if status.any():
+            taken.overflows = int(((status & OVERFLOW) == OVERFLOW).sum())
+            taken.changed = bool((status & _SEMANTICS).any())
+        places = self._place[items]
+        if self._plain:
+            self._put(places, columns.kind, columns.value, status, columns.source, columns.server, received, taken)
+            if report:
+                self._report(places)
+            return taken
+        plain = places >= 0
+        taken.odd = [position for position, item in enumerate(items.tolist()) if item in self._parts]
+        one = np.flatnonzero(plain)
+        self._put(places[one], columns.kind[one], columns.value[one], status[one], columns.source[one], columns.server[one], received, taken)
+        if report:
+            self._report(places[one])
+        return taken
+
+    def _report(self, places: IndexArray) -> None:
+        self._reported[places] = self.value[places]
+        self._ever[places] = True
+        self._suspect[places] = False
+
+    def compare(self) -> None:
+        """Note which signals, as just read, differ from what was reported last by more than is kept back, or never were."""
+        with np.errstate(invalid="ignore"):
+            other = np.abs(self.value - self._reported) > self._kept_back
+        other |= np.isnan(self.value) != np.isnan(self._reported)
+        self._suspect = (other | ~self._ever) & self.usable & self._whole
+
+    def unreported(self) -> bool:
+        """Whether a signal differed when it was compared last and has not been reported since."""
+        return bool(self._suspect.any())
+
+    def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken) -> None:
+        """Take the signals in an array or a structure; raise `Malformed`."""
+        start = int(columns.start[position])
+        one = slice(position, position + 1)
+        for place, part in self._parts[item]:
+            kind, number = part(data, start)
+            where, kinds, numbers = np.array([place]), np.array([kind], dtype=np.uint8), np.array([number])
+            self._put(where, kinds, numbers, columns.status[one], columns.source[one], columns.server[one], received, taken)
+
+    def _put(
+        self,
+        places: IndexArray,
+        kind: QualityArray,
+        value: FloatArray,
+        status: object,
+        source: TimeArray,
+        server: TimeArray,
+        received: float,
+        taken: Taken,
+    ) -> None:
+        quality = np.minimum(np.asarray(status) >> 30, 2).astype(np.uint8)
+        usable = self.usable[places]
+        other = usable & (kind != self._kind[places]) & (quality != _BAD)
+        number = value * self._scale[places] + self._offset[places] if self._scaled else value
+        unfit = other | ~usable | ~np.isfinite(number)
+        if unfit.any():
+            taken.types += int(other.sum())
+            quality[unfit] = _BAD
+        if received < self._holding or self._banded:
+            keep = ~self._hidden(places, number, quality, source, received)
+            places, number, quality, source, server = places[keep], number[keep], quality[keep], source[keep], server[keep]
+        bad = quality == _BAD
+        self.value[places] = np.where(bad, np.nan, number) if bad.any() else number
+        self.quality[places] = quality
+        self.source[places] = source
+        self.server[places] = server
+        self.received[places] = received
+
+    def _hidden(self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float) -> BoolArray:
+        """Return what is not taken: sampled before a write, or too small a change; the latter is current all the same."""
+        older = (received < self._held_until[places]) & (source < self._held[places])
+        near = np.abs(number - self.value[places]) <= self._deadband[places]  # false for NaN
+        near &= (self._deadband[places] > 0.0) & (quality == self.quality[places])
+        self.received[places[near]] = received
+        hidden: BoolArray = older | near
+        return hidden
+
+    def reading(self, current: float) -> Reading:
+        """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
+        received = np.maximum(self.received, current) if current > -math.inf else self.received.copy()
+        return Reading(self.value.copy(), self.quality.copy(), self.source.copy(), received, self.server.copy())
+
+
+def _element(element: int) -> _Field:
+    return lambda data, start: array_element(data, start, element)
