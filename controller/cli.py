@@ -22,6 +22,7 @@ from rich.table import Table
 import controller
 from controller.batch.journal import JournalError, JournalReader
 from controller.cli_devices import COMMANDS
+from controller.cli_opcua import OPCUA_COMMANDS
 from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs
 from controller.config import LoadedCell, cell_path, load_cell
 from controller.core.states import Verb
@@ -43,7 +44,7 @@ def main(verbose: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 
-for entry in COMMANDS:
+for entry in (*COMMANDS, *OPCUA_COMMANDS):
     main.add_command(entry)
 
 

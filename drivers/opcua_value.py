@@ -11,7 +11,7 @@ from asyncua import ua
 
 from drivers.device import SignalType
 
-__all__ = ["UNSURE", "VARIANT", "local_node", "plain"]
+__all__ = ["UNSURE", "VARIANT", "local_node", "plain", "portable_node"]
 
 VARIANT: Final[dict[SignalType, ua.VariantType]] = {
     "bool": ua.VariantType.Boolean,
@@ -48,5 +48,19 @@ def plain(value: float, type_: SignalType) -> bool | int | float:
 
 def local_node(at: str, spaces: Sequence[str]) -> ua.NodeId | None:
     """Return the node id with the namespace index that it has among `spaces` now; None when the server does not have the namespace."""
-    uri, _, rest = at.removeprefix("nsu=").rpartition(";")
-    return ua.NodeId.from_string(f"ns={spaces.index(uri)};{rest}") if uri in spaces else None
+    uri, _, rest = at.removeprefix("nsu=").partition(";")
+    found = next((index for index, space in enumerate(spaces) if uri in (space, _escaped(space))), None)
+    return None if found is None else ua.NodeId.from_string(f"ns={found};{rest}")
+
+
+def portable_node(node: ua.NodeId, spaces: Sequence[str]) -> str:
+    """Return a node id as profiles have it, with its namespace's URI; raise `ValueError` when the server names no such namespace."""
+    if not 0 <= node.NamespaceIndex < len(spaces):
+        raise ValueError(f"the server has no namespace {node.NamespaceIndex}")
+    rest = ua.NodeId(node.Identifier, ua.Int16(0), node.NodeIdType).to_string()
+    return f"nsu={_escaped(spaces[node.NamespaceIndex])};{rest}"
+
+
+def _escaped(uri: str) -> str:
+    """Return a namespace URI as it stands in a node id (OPC UA part 6, 5.1.12)."""
+    return uri.replace("%", "%25").replace(";", "%3B")

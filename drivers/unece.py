@@ -4,13 +4,15 @@
 ('CEL', 4408652)
 >>> common_code("BV"), unit_id("BV")  # bed volumes have no code
 ('', -1)
+>>> eu_of(4408652), eu_of(-1)
+('degC', None)
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NAMESPACE", "code_of", "common_code", "unit_id"]
+__all__ = ["NAMESPACE", "code_of", "common_code", "eu_of", "unit_id"]
 
 NAMESPACE: Final = "http://www.opcfoundation.org/UA/units/un/cefact"
 
@@ -37,6 +39,11 @@ def common_code(eu: str) -> str:
 def unit_id(eu: str) -> int:
     """Return the UnitId of an eu: the characters of its code as the bytes of a big-endian integer; -1 without a code."""
     return int.from_bytes(common_code(eu).encode("ascii"), "big") if common_code(eu) else -1
+
+
+def eu_of(number: int) -> str | None:
+    """Return the eu of a UnitId; None when it is none of ours."""
+    return next((eu for eu in _CODES if unit_id(eu) == number), None)
 
 
 def code_of(unit: int) -> str:

@@ -37,6 +37,7 @@ const build = (addressSpace) => {
   make("Steps", DataType.Int32, { value: 7 });
   make("Curve", DataType.Double, { arrayType: VariantArrayType.Array, value: new Float64Array([1, 2, 3, 4]) }, { valueRank: 1 });
   make("Name", DataType.String, { value: "press 7" }, readOnly);
+  space.addObject({ organizedBy: press, browseName: "Ring", nodeId: "s=ring" }).addReference({ referenceType: "Organizes", nodeId: press });
   // Each other namespace has a node of the same name: a stale index would read it
   for (const uri of configuration.spaces.filter((one) => one !== MAIN)) {
     const other = addressSpace.getNamespace(uri);

@@ -10,10 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from controller.cli import main
 from drivers.connect import open_driver
-from drivers.device import OpcuaOptions, Policy
+from drivers.device import OpcuaOptions, Policy, load_profile
 from drivers.driver import DeviceEvent, Driver, WriteResult
+from drivers.opcua_browse import Bounds, Survey, walk
+from drivers.opcua_client import disconnect, new_client
 from drivers.opcua_pki import Pki
 from drivers.tags import Quality
 from tests.integration.foreign_opcua import PASSWORD, URI, USER, Foreign, foreign_server
@@ -296,3 +300,65 @@ def test_values_go_on_where_events_cannot_be_had(server: Foreign, tmp_path: Path
     with caplog.at_level(logging.ERROR, logger="drivers"):
         asyncio.run(main())
     assert "press: no events: BadNodeIdUnknown of nsu=urn:foreign:press;s=nothing" in caplog.text
+
+
+def test_a_profile_is_drafted_by_the_command_once_both_sides_trust(server: Foreign, tmp_path: Path) -> None:
+    data, to = server.data(tmp_path / "data", trusts=False), tmp_path / "drafted.toml"
+
+    def blackmass(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, [*arguments, "--data", str(data)])
+        return result.exit_code, result.output
+
+    status, said = blackmass("browse", server.endpoint, "--write", str(to))
+    assert (status, to.exists()) == (3, False)
+    assert "is not trusted" in said
+    step = said.partition("blackmass trust ")[2].partition(" ")[0]
+    status, said = blackmass("certificates")
+    assert status == 0
+    assert "rejected" in said
+    assert step in said
+    status, said = blackmass("trust", step)
+    assert status == 0, said
+    assert "trusted from now on: CN=foreign press" in said
+    status, said = blackmass("browse", server.endpoint)
+    assert status == 0, said
+    assert "Press/Temperature" in said
+    assert "method Press/Dose(Speed: Float, Steps: Int32)" in said
+    status, said = blackmass("browse", server.endpoint, "--write", str(to), "--include", "Press/*", "--writable")
+    assert status == 0, said
+    assert "8 signals, 1 methods, 3 left out" in said
+    drafted = load_profile(to)
+    for name, signal in server.profile.signals.items():
+        there = drafted.signals[name]
+        assert (there.at, there.type, there.eu, there.access) == (signal.at, signal.type, signal.eu, signal.access)
+    assert (drafted.identity, list(drafted.methods)) == (server.profile.identity, ["dose"])
+    status, said = blackmass("browse", server.endpoint, "--write", str(to))
+    assert status == 2
+    assert "is there already" in said
+
+    async def main_() -> None:
+        async with open_driver(server.device(profile=drafted), data=data, timeout=3.0) as driver:
+            await good(driver)
+
+    asyncio.run(main_())
+
+
+def test_a_walk_ends_where_it_is_bounded(server: Foreign) -> None:
+    async def walked(bounds: Bounds) -> Survey:
+        client = new_client(server.device("none"), 3.0)
+        await client.connect()
+        try:
+            return await walk(client, bounds)
+        finally:
+            await disconnect(client)
+
+    whole = asyncio.run(walked(Bounds()))
+    assert whole.cut == ""
+    assert [path for path, _ in whole.notifiers] == [("Press",)]
+    few = asyncio.run(walked(Bounds(nodes=6)))
+    assert few.cut == "more than 6 nodes"
+    assert 0 < len(few.variables) < len(whole.variables)
+    flat = asyncio.run(walked(Bounds(depth=1)))
+    assert flat.cut == "deeper than 1 levels"
+    assert {"/".join(one.path) for one in flat.variables} == {"Temperature", "Serial"}
+    assert asyncio.run(walked(Bounds(seconds=0.0))).cut == "it took more than 0 s"

@@ -16,6 +16,9 @@ from drivers.connect import open_driver
 from drivers.device import Address, Device, OpcuaOptions, load_profile, profile_folder
 from drivers.driver import WriteResult
 from drivers.image import ProcessImage
+from drivers.opcua_browse import Survey, walk
+from drivers.opcua_client import disconnect, new_client
+from drivers.opcua_draft import draft_profile
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import Servers
@@ -75,3 +78,28 @@ def test_a_device_that_falls_to_its_safe_state_says_so_in_the_journal_and_takes_
                 assert driver.metrics.drops == 0
 
     asyncio.run(main())
+
+
+def test_a_walk_finds_again_what_a_simulated_device_was_made_from(tmp_path: Path) -> None:
+    profile = load_profile(profile_folder() / "shredder.toml")
+
+    async def main() -> Survey:
+        device = Device("shredder", profile, Address.parse("opc.tcp://127.0.0.1:0/reports"))
+        async with Servers([device], StaticPlant({"shredder": profile}), start=0, monotonic=time.monotonic) as servers:
+            client = new_client(Device("shredder", profile, servers.endpoints["shredder"]), 3.0)
+            await client.connect()
+            try:
+                return await walk(client)
+            finally:
+                await disconnect(client)
+
+    draft = draft_profile(asyncio.run(main()), "shredder", writable=True)
+    path = tmp_path / "draft.toml"
+    path.write_text(draft.text, encoding="utf-8")
+    drafted = load_profile(path)
+    assert drafted.identity == profile.identity
+    assert drafted.names == profile.names
+    for name, signal in profile.signals.items():
+        there = drafted.signals[name]
+        assert (there.at, there.type, there.eu, there.range, there.access) == (signal.at, signal.type, signal.eu, signal.range, signal.access), name
+    assert [(name, method.at) for name, method in drafted.methods.items()] == [(name, method.at) for name, method in profile.methods.items()]
