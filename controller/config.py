@@ -177,6 +177,8 @@ class _Compiler:
             self.say((*at, "security"), f"{address.scheme} has no security policies; use modbus-tls:// for a secured link")
         if entry.user and not entry.password_file:
             self.say((*at, "user"), f"user {entry.user!r} needs a password_file of mode 0600; a password is never written in a cell file")
+        if entry.password_file and not entry.user:
+            self.say((*at, "password_file"), "a password needs the user whose it is")
         return Security(entry.security or "none", entry.security_mode, entry.user, entry.password_file)
 
     def _bind(self, device: str, profile: Profile, tag: str, given: str | TagBinding, at: KeyPath) -> None:

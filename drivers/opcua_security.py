@@ -90,7 +90,10 @@ class SecuredClient(Client):
     async def _find(self, uri: str, mode: ua.MessageSecurityMode, asked: str) -> ua.EndpointDescription:
         """Return the endpoint that was asked for. There is no second choice."""
         scout = SecuredClient(self.server_url.geturl(), self._patience)
-        offered: Sequence[ua.EndpointDescription] = await scout.connect_and_get_server_endpoints()
+        try:
+            offered: Sequence[ua.EndpointDescription] = await scout.connect_and_get_server_endpoints()
+        except NotSecured:
+            raise NotSecured("the server does not say what it offers (it refuses discovery without security); turn discovery on there") from None
         for endpoint in offered:
             if endpoint.SecurityMode == mode and endpoint.SecurityPolicyUri == uri and (endpoint.EndpointUrl or "").startswith("opc.tcp"):
                 return endpoint

@@ -178,7 +178,7 @@ def foreign_server(folder: Path) -> Iterator[Foreign]:
     usual = {
         "folder": str(folder / "server-pki"), "certificate": str(certificate), "key": str(key), "port": 0, "uri": URI, "spaces": SPACES,
         "user": USER, "password": PASSWORD, "anonymous": True,
-        "policies": ["None", "Basic256Sha256", "Aes256_Sha256_RsaPss"], "modes": ["None", "Sign", "SignAndEncrypt"],
+        "policies": ["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"], "modes": ["None", "Sign", "SignAndEncrypt"],
     }  # fmt: skip
     command = ["node", str(SERVER), json.dumps(usual)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

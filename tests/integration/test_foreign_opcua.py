@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from click.testing import CliRunner
 
 from controller.cli import main
 from drivers.connect import open_driver
-from drivers.device import OpcuaOptions, Policy, load_profile
+from drivers.device import Address, OpcuaOptions, Policy, load_profile
 from drivers.driver import DeviceEvent, Driver, WriteResult
 from drivers.opcua_browse import Bounds, Survey, walk
 from drivers.opcua_client import disconnect, new_client
 from drivers.opcua_pki import Pki
 from drivers.tags import Quality
+from tests.faults.framing import Uacp
+from tests.faults.proxy import Corrupt, Proxy
 from tests.integration.foreign_opcua import PASSWORD, URI, USER, Foreign, foreign_server
 from tests.unit.test_opcua_pki import make
 
@@ -87,7 +90,13 @@ def test_a_server_is_refused_until_a_person_trusts_it_and_it_us(server: Foreign,
 
 
 @pytest.mark.parametrize(
-    ("policy", "mode"), [("Basic256Sha256", "sign"), ("Basic256Sha256", "sign_and_encrypt"), ("Aes256_Sha256_RsaPss", "sign_and_encrypt")]
+    ("policy", "mode"),
+    [
+        ("Basic256Sha256", "sign"),
+        ("Basic256Sha256", "sign_and_encrypt"),
+        ("Aes128_Sha256_RsaOaep", "sign_and_encrypt"),
+        ("Aes256_Sha256_RsaPss", "sign_and_encrypt"),
+    ],
 )
 def test_reads_changes_and_writes_through_each_policy(server: Foreign, tmp_path: Path, policy: Policy, mode: str) -> None:
     async def main() -> None:
@@ -116,8 +125,9 @@ def test_reads_changes_and_writes_through_each_policy(server: Foreign, tmp_path:
 def test_a_policy_that_is_not_offered_is_not_replaced_by_a_weaker_one(server: Foreign, tmp_path: Path) -> None:
     async def main() -> None:
         data = server.data(tmp_path)
-        async with open_driver(server.device("Aes128_Sha256_RsaOaep"), data=data, timeout=3.0) as driver:
-            why = await refusal(driver, "does not offer Aes128_Sha256_RsaOaep with sign_and_encrypt, but ")
+        server.restart(policies=["None", "Basic256Sha256"])
+        async with open_driver(server.device("Aes256_Sha256_RsaPss"), data=data, timeout=3.0) as driver:
+            why = await refusal(driver, "does not offer Aes256_Sha256_RsaPss with sign_and_encrypt, but ")
             assert "Basic256Sha256 with sign_and_encrypt" in why
         server.restart(policies=["None"], modes=["None"])
         async with open_driver(server.device("Basic256Sha256"), data=data, timeout=3.0) as driver:
@@ -362,3 +372,26 @@ def test_a_walk_ends_where_it_is_bounded(server: Foreign) -> None:
     assert flat.cut == "deeper than 1 levels"
     assert {"/".join(one.path) for one in flat.variables} == {"Temperature", "Serial"}
     assert asyncio.run(walked(Bounds(seconds=0.0))).cut == "it took more than 0 s"
+
+
+def test_what_is_changed_on_the_wire_is_never_a_value(server: Foreign, tmp_path: Path) -> None:
+    """On a channel that is only signed everybody can read, and nobody can change a byte."""
+
+    async def main_() -> None:
+        data, seen, spoiled = server.data(tmp_path), set(), 0
+        async with Proxy("127.0.0.1", Address.parse(server.endpoint).port, Uacp) as proxy:
+            device = replace(server.device(mode="sign"), address=Address.parse(f"opc.tcp://127.0.0.1:{proxy.port}"))
+            async with open_driver(device, data=data, timeout=1.0) as driver:
+                for at in (-1, -33, 30, 60, 100):  # the signature, what it signs, and its headers
+                    await good(driver)
+                    fault = proxy.add(Corrupt(at, 0x01, times=1, match=lambda message, at=at: message.startswith(b"MSG") and len(message) > abs(at)))
+                    end = time.monotonic() + 5.0
+                    while driver.metrics.connected:
+                        reading = await driver.read()
+                        seen |= {float(reading.values[0])} if reading.quality[0] == Quality.GOOD else set()
+                        assert time.monotonic() < end, f"byte {at} was changed, and nobody minded"
+                        await asyncio.sleep(0.02)
+                    spoiled += fault.done
+        assert (seen <= {20.0}, spoiled) == (True, 5)
+
+    asyncio.run(main_())

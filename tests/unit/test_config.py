@@ -55,6 +55,7 @@ def test_the_demo_cell_is_good() -> None:
         ('security = "none"', 'security_mode = "sign"', "name the security policy (Basic256Sha256, Aes128_Sha256_RsaOaep, Aes256_Sha256_RsaPss)"),
         ('security = "none"', 'security = "Basic128Rsa15"', "security"),
         ('security = "none"', 'security = "none"\nuser = "op"', "user 'op' needs a password_file of mode 0600"),
+        ('security = "none"', 'security = "none"\npassword_file = "secret"', "a password needs the user whose it is"),
         ('poll = "250 ms"', 'security = "Basic256Sha256"', "has no security policies; use modbus-tls://"),
         ('address = "modbus-tcp://127.0.0.1:5021?unit=1"', 'address = "modbus-tcp://127.0.0.1:5020?unit=1"', "already that of device leach"),
         ('"TT-201" = "temperature"', '"TT-201" = "temperatur"', "no signal 'temperatur'; did you mean 'temperature'?"),

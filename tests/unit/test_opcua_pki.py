@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from asyncua import ua
+from asyncua.crypto.security_policies import SecurityPolicyBasic128Rsa15, SecurityPolicyNone
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -30,7 +33,7 @@ from drivers.opcua_certificate import (
     thumbprint,
 )
 from drivers.opcua_pki import Pki, PkiError
-from drivers.opcua_security import Expiry
+from drivers.opcua_security import Expiry, NotSecured, SecuredClient
 from drivers.secret import SecretError, read_secret
 
 NOW = datetime.now(UTC)
@@ -323,3 +326,21 @@ def test_a_password_is_read_from_a_file_that_nobody_else_can_read(tmp_path: Path
         read_secret(tmp_path / "none", "password file")
     with pytest.raises(SecretError, match="is not a file"):
         read_secret(tmp_path, "password file")
+
+
+@pytest.mark.parametrize("mode", [ua.MessageSecurityMode.None_, ua.MessageSecurityMode.Sign])
+@pytest.mark.parametrize(
+    ("tokens", "says"),
+    [
+        ([ua.UserTokenPolicy(TokenType=ua.UserTokenType.Anonymous)], "takes no user names"),
+        ([ua.UserTokenPolicy(TokenType=ua.UserTokenType.UserName, SecurityPolicyUri=SecurityPolicyNone.URI)], "in the clear, so it was not sent"),
+        ([ua.UserTokenPolicy(TokenType=ua.UserTokenType.UserName, SecurityPolicyUri=SecurityPolicyBasic128Rsa15.URI)], "in the clear, so it was not"),
+        ([ua.UserTokenPolicy(TokenType=ua.UserTokenType.UserName)], "in the clear, so it was not sent"),
+    ],
+)
+def test_a_password_is_not_sent_where_others_can_read_it(mode: ua.MessageSecurityMode, tokens: list[ua.UserTokenPolicy], says: str) -> None:
+    client = SecuredClient("opc.tcp://127.0.0.1:1", 1.0)
+    client.security_policy.Mode = mode
+    client._policy_ids = tokens
+    with pytest.raises(NotSecured, match=says):
+        asyncio.run(client.activate_session("operator", "s3cret"))
