@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.plan import CellPlan, DeviceRows
+from drivers.address import Address
 from drivers.connect import open_driver
 from drivers.device import Device
 from drivers.dialogue_lines import line_share
 from drivers.driver import Reading
-from drivers.modbus_plan import Request, line_time, plan
+from drivers.modbus_plan import PlanError, Request, char_silence, line_time, plan, request_time, text_spots
 from drivers.tags import Quality
 
 __all__ = ["DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look"]
@@ -25,7 +26,10 @@ MOST_BUSY = 0.9  # of a serial line's time: writes, a retry and a slow reply nee
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """The reads of one device: requests, and how long they occupy its serial line [s] (0 where bytes cost next to nothing)."""
+    """The reads of one device: requests, and how long they occupy its serial line [s] (0 where bytes cost next to nothing).
+
+    `busy` is the share of the line's time that they take, each at its own period, and `own` that of the device's, with the pauses that it needs.
+    """
 
     device: str
     unit: int
@@ -33,6 +37,8 @@ class DevicePlan:
     requests: tuple[Request, ...]
     signals: int
     time: float
+    busy: float
+    own: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +58,52 @@ class LinePlan:
 def line_plans(rows: Iterable[DeviceRows]) -> list[LinePlan]:
     """Return the plan of each link of a cell's devices, in their order; raise `PlanError`. An OPC UA device is read in one request."""
     links: dict[str, list[DevicePlan]] = {}
+    ends: dict[str, Address] = {}
     for row in rows:
         device = row.device
         address = device.address
-        link = f"{address.path}, {address.baud} baud" if address.serial else f"{address.scheme}://{address.host}:{address.port}"
-        requests = plan(device.profile) if address.protocol == "modbus" else ()
-        spent = line_time(requests, address.baud) if address.scheme == "modbus-rtu" else 0.0
-        if address.protocol == "ascii":
-            spent = line_share(device) * row.poll
-        links.setdefault(link, []).append(DevicePlan(device.name, address.unit, row.poll, requests, len(device.profile.signals), spent))
-    return [LinePlan(link, tuple(devices), sum(one.time / one.period for one in devices)) for link, devices in links.items()]
+        where = address.path if address.serial else f"{address.scheme}://{address.host}:{address.port}"
+        first = ends.setdefault(where, address)
+        if address.serial and (first.baud, first.parity, first.bits, first.stop) != (address.baud, address.parity, address.bits, address.stop):
+            raise PlanError(f"device {device.name}: {address} shares a serial port with {first}; devices on one line have its speed and parity")
+        link = f"{where}, {address.baud} baud" if address.serial or address.scheme == "modbus-rtu-tcp" else where
+        links.setdefault(link, []).append(_device_plan(device, row.poll))
+    return [LinePlan(link, tuple(devices), sum(one.busy for one in devices)) for link, devices in links.items()]
+
+
+def _device_plan(device: Device, poll: float) -> DevicePlan:
+    address, profile = device.address, device.profile
+    if address.protocol != "modbus":
+        share = line_share(device) if address.protocol == "ascii" else 0.0
+        return DevicePlan(device.name, address.unit, poll, (), len(profile.signals), share * poll, share, share)
+    requests = plan(profile, device.periods)
+    text_spots(profile)  # refused here, too, where one cannot be
+    serial = address.scheme in ("modbus-rtu", "modbus-rtu-tcp")
+    byte = address.character_time if serial else 0.0
+    pause = profile.modbus.pause
+    busy = own = 0.0
+    for request in requests:
+        every = max(request.period, poll)  # nothing is asked for more often than the device is polled
+        spent = request_time(request.question, byte) if serial else 0.0
+        busy += spent / every
+        own += (spent + max(0.0, pause - (char_silence(byte) if serial else 0.0))) / every
+    return DevicePlan(device.name, address.unit, poll, requests, len(profile.signals), line_time(requests, byte) if serial else 0.0, busy, own)
 
 
 def crowded(lines: Iterable[LinePlan]) -> list[tuple[str, str]]:
     """Return, for each line whose reads do not fit, its last device and a sentence with what would."""
     said = []
     for line in lines:
+        for one in line.devices:
+            if one.own > MOST_BUSY and line.busy <= MOST_BUSY:
+                sentence = (
+                    f"device {one.device}: its {len(one.requests)} requests and their pauses would take {one.own:.0%} of its time, at most "
+                    f"{MOST_BUSY:.0%}; poll it more slowly, give signals groups of their own, or shorten modbus.pause of its profile"
+                )
+                said.append((one.device, sentence))
         if line.busy > MOST_BUSY:
             names = ", ".join(f"{one.device} {one.time * 1e3:.0f} ms every {one.period * 1e3:.0f} ms" for one in line.devices)
-            slower = sum(one.time for one in line.devices) / MOST_BUSY
+            slower = line.busy / MOST_BUSY * max(one.period for one in line.devices)
             sentence = (
                 f"line {line.link}: reads would take {line.busy:.0%} of its time, at most {MOST_BUSY:.0%} ({names}); "
                 f"poll each device no faster than every {math.ceil(slower * 100) * 10} ms, raise the baud rate, or give a device a line of its own"

@@ -11,6 +11,7 @@ __all__ = ["NO_SECURITY", "Address", "AddressError", "Policy", "Security"]
 Scheme = Literal["modbus-tcp", "modbus-tls", "modbus-rtu-tcp", "modbus-rtu", "opc.tcp", "serial"]
 Policy = Literal["none", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"]
 _NETWORK: Final = ("modbus-tcp", "modbus-tls", "modbus-rtu-tcp", "opc.tcp")
+_TCP: Final = ("modbus-tcp", "modbus-tls")
 _SERIAL: Final = ("modbus-rtu", "serial")
 _EXPECTED: Final = (
     "expected opc.tcp://HOST:PORT, modbus-tcp://HOST:PORT?unit=N, modbus-tls://HOST:PORT?unit=N, modbus-rtu-tcp://HOST:PORT?unit=N&baud=19200, "
@@ -56,8 +57,8 @@ class Address:
         parity = options.pop("parity", "N")
         if options or url.scheme not in get_args(Scheme):
             raise AddressError(f"{text!r}: {_EXPECTED}")
-        if not 0 <= unit <= 247 or baud <= 0:
-            raise AddressError(f"{text!r}: {_EXPECTED}, with unit 0 to 247")
+        if not (0 if url.scheme in _TCP else 1) <= unit <= (255 if url.scheme in _TCP else 247) or baud <= 0:
+            raise AddressError(f"{text!r}: {_EXPECTED}, with unit 0 to 255 on TCP, 1 to 247 on a serial line, where 0 is for all and never answers")
         if parity not in ("N", "E", "O") or bits not in (7, 8) or stop not in (1, 2) or (bits == 7 and url.scheme != "serial"):
             raise AddressError(f"{text!r}: expected parity N, E or O, stop 1 or 2, and bits 8 (7 on serial: only)")
         line = {"unit": unit, "baud": baud, "parity": parity, "bits": bits, "stop": stop}

@@ -6,24 +6,27 @@ described in docs/reference/profile.md.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from drivers import eu
 from drivers.address import NO_SECURITY, Address, AddressError, Policy, Security
 from drivers.dialogue import Dialogue, places
+from drivers.modbus_options import AT, ByteOrder, ModbusOptions, WordOrder
 from drivers.shapes import STRICT, Eu, Seconds
 from drivers.source import BadInput, Document, Position, Problem, read_toml, validate
 from drivers.tags import BoolArray, FloatArray
 
 __all__ = [
+    "FLOATS",
     "FLOOR",
     "Address",
     "AddressError",
@@ -40,6 +43,7 @@ __all__ = [
     "Security",
     "Signal",
     "SignalType",
+    "Text",
     "find_profile",
     "load_profile",
     "profile_folder",
@@ -52,8 +56,10 @@ class Strict(BaseModel):
     model_config = STRICT
 
 
-SignalType = Literal["bool", "int16", "uint16", "int32", "uint32", "float32", "float64"]
-_MODBUS_AT = re.compile(r"(coil|discrete|input|holding):(\d+)$")
+SignalType = Literal["bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
+FLOATS: Final = ("float16", "float32", "float64")
+_ON_MODBUS: Final = ("bit", "nan", "enum", "byte_order", "word_order")
+_LONGEST_TEXT: Final = 246  # [bytes] of one request
 
 
 class Signal(Strict):
@@ -79,6 +85,16 @@ class Signal(Strict):
     browse_name: str = ""  # that the node must have; empty: any
     element: int | None = Field(default=None, ge=0)  # of an array, from 0
     field: str = ""  # of a structure: NAME or NAME.NAME
+    bit: int | None = Field(default=None, ge=0, le=15)  # a bool in a register: which bit of it, 0 the lowest
+    nan: tuple[float, ...] = ()  # what stands on the wire when the device knows no value: BAD
+    enum: dict[str, str] = {}  # code -> what it means; another code is BAD
+    byte_order: ByteOrder | None = None  # instead of the profile's
+    word_order: WordOrder | None = None
+
+    @field_validator("nan", mode="before")
+    @classmethod
+    def _one_or_more(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, int | float) else given
 
     @property
     def discrete(self) -> bool:
@@ -94,6 +110,12 @@ class Signal(Strict):
             raise ValueError(f"safe: {self.safe:g} is outside the range [{low:g}, {high:g}]")
         if self.access == "write" and self.field:
             raise ValueError(f"field: {self.field} of a structure is only read; a server offers what is written as a node of its own, or as a method")
+        if self.bit is not None and not (self.discrete and self.at.startswith(("holding:", "input:"))):
+            raise ValueError(f"bit: only a bool in a holding or input register has one, not a {self.type} at {self.at}")
+        if self.enum and (self.type in FLOATS or (self.scale, self.offset) != (1.0, 0.0)):
+            raise ValueError("enum: only an integer or a bool without scale and offset has codes")
+        if odd := [code for code in self.enum if not re.fullmatch(r"-?\d+", code)]:
+            raise ValueError(f"enum: expected whole numbers as codes, got {odd[0]!r}")
         return self
 
 
@@ -109,7 +131,26 @@ class Identity(Strict):
 
     at: str
     type: SignalType = "uint16"
-    value: float
+    value: float = math.nan
+    text: str = ""  # instead of type and value, on Modbus: ASCII, two characters a register
+
+    @model_validator(mode="after")
+    def _one(self) -> Identity:
+        if math.isnan(self.value) == (not self.text):
+            raise ValueError("expected a value, or a text in its place")
+        if not self.text.isascii() or len(self.text) > _LONGEST_TEXT:
+            raise ValueError(f"text: expected at most {_LONGEST_TEXT} ASCII characters")
+        return self
+
+
+class Text(Strict):
+    """Words that a device says of itself, such as a serial number. On Modbus two characters stand in each register, padded with 0 or blanks."""
+
+    at: str
+    length: int = Field(default=0, ge=0, le=_LONGEST_TEXT)  # [bytes] on Modbus
+    encoding: Literal["ascii", "latin-1", "utf-8"] = "ascii"
+    byte_order: ByteOrder | None = None  # instead of the profile's
+    description: str = ""
 
 
 class Heartbeat(Strict):
@@ -139,16 +180,6 @@ class Method(Strict):
     description: str = ""
     inputs: dict[str, Argument] = {}
     pulses: str = ""
-
-
-class ModbusOptions(Strict):
-    """How a type of device wants to be talked to over Modbus."""
-
-    address_base: Literal[0, 1] = 0
-    byte_order: Literal["big", "little"] = "big"
-    word_order: Literal["big", "little"] = "big"
-    max_registers: int = Field(default=125, ge=1, le=125)
-    gap: int = Field(default=8, ge=0, le=125)  # unused registers that are cheaper to read than another request
 
 
 class OpcuaOptions(Strict):
@@ -184,6 +215,7 @@ class Profile(Strict):
     dialogue: Dialogue | None = None  # of a serial instrument
     groups: dict[str, Group] = {}
     signals: dict[str, Signal]
+    texts: dict[str, Text] = {}
     methods: dict[str, Method] = {}  # on OPC UA only
 
     @model_validator(mode="after")
@@ -196,20 +228,29 @@ class Profile(Strict):
             raise ValueError("dialogue: expected with protocol ascii, and only with it")
         if (self.protocol == "ascii") != (self.identity is _IN_DIALOGUE):
             raise ValueError("identity: expected, except with protocol ascii, where it stands in the dialogue")
-        taken: dict[tuple[str, int | None, str], str] = {}
+        taken: dict[tuple[object, ...], str] = {}
         for name, signal in self.signals.items():
-            place = (signal.at, signal.element, signal.field)
+            place = (signal.at, signal.bit, signal.element, signal.field)
             if self.protocol != "opcua" and (signal.element is not None or signal.field or signal.browse_name):
                 raise ValueError(f"signals.{name}: element, field and browse_name are for OPC UA")
             if signal.group and signal.group not in self.groups:
                 raise ValueError(f"signals.{name}.group: no group {signal.group!r}; this profile has {', '.join(self.groups) or 'none'}")
-            if self.protocol == "modbus" and not _MODBUS_AT.match(signal.at):
+            if self.protocol == "modbus" and not AT.match(signal.at):
                 raise ValueError(f"signals.{name}.at: expected coil|discrete|input|holding:<address>, got {signal.at!r}")
             if self.protocol == "opcua" and not signal.at.startswith("nsu="):
                 raise ValueError(f"signals.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {signal.at!r}")
+            if self.protocol != "modbus" and (told := [key for key in _ON_MODBUS if getattr(signal, key) not in (None, (), {})]):
+                raise ValueError(f"signals.{name}.{told[0]}: only a signal on Modbus has one")
+            if self.protocol == "opcua" and signal.type == "float16":
+                raise ValueError(f"signals.{name}.type: OPC UA has no float16; expected float32 or float64")
             if place in taken:
                 raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {taken[place]}")
             taken[place] = name
+        for name, text in self.texts.items():
+            if self.protocol == "modbus" and not (text.at.startswith(("holding:", "input:")) and AT.match(text.at) and text.length):
+                raise ValueError(f"texts.{name}: expected at = holding|input:<address> and a length [bytes], got {text.at!r}, {text.length}")
+        if self.identity.text and self.protocol != "modbus":
+            raise ValueError("identity.text: only on Modbus; give a value")
         return self
 
     @cached_property

@@ -1,12 +1,12 @@
-"""A Modbus device over TCP or on a serial line. A failed read is BAD quality, never an exception."""
+"""A Modbus device: over TCP or TLS, on a serial line, or on a serial line behind a socket. A failed read is BAD quality, never an exception."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,198 +14,337 @@ from typing import Final
 import numpy as np
 
 from drivers.device import Device
-from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
-from drivers.modbus_codec import BitBlock, decode_one, encode_one
-from drivers.modbus_line import BadReply, DeviceSaidNo, Line, LinkDown, release_line, share_line
-from drivers.modbus_plan import Request, Spot, halves, plan, spots
+from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
+from drivers.modbus_codec import text_of
+from drivers.modbus_frames import BadReply, DeviceSaidNo, LinkDown, read
+from drivers.modbus_line import Line, release_line, share_line
+from drivers.modbus_plan import IDENTITY, Request, TextSpot, halves, plan, requests_for, spots, text_spots
+from drivers.modbus_turns import Asked, Job, Unit
+from drivers.modbus_writes import Order, Refusal, found_in, orders, refused
 from drivers.pause import Pause
-from drivers.tags import FloatArray, Quality, QualityArray
+from drivers.tags import BoolArray, FloatArray, IndexArray, Quality, QualityArray, TimeArray
 
 __all__ = ["ModbusDriver"]
 
 log = logging.getLogger(__name__)
 
-_PROBE: Final = 0.25  # [s] that a unit which was silent last time may hold up a line shared with others
-_NO_SUCH: Final = (2, 3)  # exceptions that are about an address, and will not pass by themselves
+_NO_SUCH: Final = (1, 2, 3)  # exceptions that are about the request, and will not pass by themselves
+_NO_FUNCTION: Final = 1
 _QUARANTINE: Final = 60.0  # [s]
-_DONE_OR_NOT: Final = (4, 5, 11)  # exceptions after which a write may have happened
+_TEXTS: Final = 60.0  # [s] between two reads of what a device says of itself
+_NO_TURN: Final = 3.0  # [s] without any reply after which a link that is busy with others counts as lost
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Block:
-    """One read, and when it may be asked for again [s, monotonic]: a refused value waits in quarantine."""
+    """One read, and when it is due and may be asked for again [s, monotonic]: a refused value waits in quarantine."""
 
     request: Request
+    asked: Asked
+    places: IndexArray
+    due: float = -math.inf
     after: float = -math.inf
 
 
+@dataclass(slots=True, eq=False)
+class _Text:
+    spot: TextSpot
+    asked: Asked
+    due: float = -math.inf
+
+
 class ModbusDriver(Driver):
-    """One Modbus device: the blocks of its plan, read one after the other.
+    """One Modbus device: the blocks of its plan, each asked for when it is due, one request a turn of the link.
 
     A block with an address that the device refuses is split in halves from read to read, until the refused value stands alone: it is BAD and
-    in quarantine, asked for again after a minute, while its neighbours live. Any timeout ends the read, since the link must be opened again.
+    in quarantine, asked for again after a minute, while its neighbours live. One reply that fails leaves the values to age by themselves; after two
+    in a row, or when the link drops, the device is lost and everything is BAD.
     """
 
     def __init__(self, device: Device, *, data: Path, timeout: float = 1.0) -> None:
         super().__init__(device, timeout=min(timeout, 1.0))
+        profile = device.profile
         self._data = data
-        self._blocks = [_Block(request) for request in plan(device.profile)]
-        self._spots: dict[str, Spot] = {spot.name: spot for spot in spots(device.profile)}
-        self._n = len(device.profile.signals)
+        self._all = spots(profile, device.periods)
+        self._where = {spot.name: spot for spot in self._all[: len(profile.signals)]}
+        self._plan = plan(profile, device.periods)
+        self._n = n = len(profile.signals)
+        self._often = float(device.periods.min(initial=math.inf))  # [s] what is wanted this often is asked for in each read
+        self._blocks: list[_Block] = []
+        self._texts: list[_Text] = []
         self._line: Line | None = None
-        self._unit = device.address.unit
+        self._unit = Unit(device.address.unit)
         self._identified = 0  # epoch of the line in which the identity was right
-        self._pause = Pause()  # for a unit that is silent on a line that works
+        self._pause = Pause()  # for a unit that is silent on a link that works
+        self._found: FloatArray = np.full(n + 1, np.nan)  # as read last, the identity behind the signals
+        self._shown: FloatArray = self._found[:n]
+        self._received: FloatArray = np.full(n + 1, -np.inf)  # [s]
+        self._heard = -math.inf  # [s] when anything was
+        self._times: TimeArray = np.zeros(n, dtype=np.int64)  # Modbus gives none
+        self._deadbands: FloatArray | None = device.deadbands if device.deadbands.any() else None
 
     async def __aenter__(self) -> ModbusDriver:
-        self._line = share_line(self.device.address, self._data)
+        options = self.device.profile.modbus
+        line = self._line = share_line(self.device.address, self._data)
+        self._unit = line.unit(self.device.address.unit, options.pause, options.in_flight)
+        self._blocks = [self._block(line, request) for request in self._plan]
+        self._texts = [_Text(spot, line.frame(self._unit, read(spot.table, spot.address, spot.count))) for spot in text_spots(self.device.profile)]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         line, self._line = self._line, None
         if line is not None:
-            release_line(line)
+            line.forget(self._unit)
+            await release_line(line)
         self.metrics.connected, self.metrics.why = False, "closed"
 
+    def _block(self, line: Line, request: Request, due: float = -math.inf) -> _Block:
+        return _Block(request, line.frame(self._unit, request.question), np.array(request.places, dtype=np.intp), due)
+
+    # reading ------------------------------------------------------------------------------------------------------------
+
     async def read(self) -> Reading:
-        """Return all signals, in the order of the profile; NaN and BAD for what could not be read. Modbus gives no source times."""
-        line = self._line
+        """Return all signals, in the order of the profile; NaN and BAD for what is not known. What was not due keeps its value and its time."""
+        line, now = self._line, asyncio.get_running_loop().time()
         if line is None:
             return self._lost(None, "closed")
-        loop = asyncio.get_running_loop()
-        values: FloatArray = np.full(self._n + 1, np.nan)
-        refused: Counter[str] = Counter()
-        async with line.lock:
-            if not self._pause.over(loop.time()):
+        if not self._pause.over(now):
+            return self._lost(None, self.metrics.why)
+        until = now + self.timeout
+        try:
+            if self._unit.dead and not await self._answers(line, until):
                 return self._lost(None, self.metrics.why)
-            begun = loop.time()
-            allowed = _PROBE if line.path is not None and self._told is False else self.timeout
-            try:
-                await line.open(self.timeout)
-                for block in list(self._blocks):
-                    if loop.time() < block.after:
-                        continue
-                    try:
-                        await self._read_block(line, block.request, values, begun + max(self.timeout, allowed), allowed)
-                    except DeviceSaidNo as error:
-                        refused[str(error)] += 1
-                        if error.code in _NO_SUCH:
-                            self._narrow(block, error, loop.time())
-                    else:
-                        self._release(block)
-            except LinkDown as error:
-                if error.sent:
-                    self._pause.failed(loop.time())
-                return self._lost(error.kind, str(error))
-            except BadReply as error:
-                self._pause.failed(loop.time())
-                return self._lost("reply", str(error))
-            trip = loop.time() - begun
-        return self._judge(line, values, refused, trip)
+            limit = now + 0.5 * self._often
+            blocks = [block for block in self._blocks if block.due <= limit and block.after <= now]
+            texts = [text for text in self._texts if text.due <= now or text.spot.name == IDENTITY]
+            # the identity comes first, as a text or in the first block
+            asked = [*(text.asked for text in texts), *(block.asked for block in blocks)]
+            deadline = now + min((block.request.period for block in blocks), default=0.0)
+            job = await line.ask(self._unit, asked, deadline=deadline, within=self.timeout, until=until)
+        except (LinkDown, BadReply) as error:
+            return self._failed(error)
+        finally:
+            if self._unit.stale:
+                self._count("reply", self._unit.stale)
+                self._unit.stale = 0
+        return self._take(line, job, texts, blocks, now)
 
-    def _narrow(self, block: _Block, error: DeviceSaidNo, now: float) -> None:
-        """Split a block that was refused, or put its only value into quarantine; the identity is always asked for."""
+    async def _answers(self, line: Line, until: float) -> bool:
+        """Whether a unit that was silent answers for its identity; False if it got no turn."""
+        asked = self._texts[0].asked if self.device.profile.identity.text else self._blocks[0].asked
+        job = await line.ask(self._unit, [asked], deadline=until, within=self.timeout, until=until)
+        return job.replies[0] is not None
+
+    def _failed(self, error: LinkDown | BadReply) -> Reading:
+        """Return the reading after a failure: the first one of a device that answers leaves its values to age."""
+        now = asyncio.get_running_loop().time()
+        kind = "reply" if isinstance(error, BadReply) else error.kind
+        if (isinstance(error, LinkDown) and not error.sent) or kind in ("connect", "drop", None):
+            return self._gone(kind, str(error))
+        if self._unit.dead or not self.metrics.connected:
+            self._pause.failed(now)
+            return self._gone(kind, str(error))
+        assert kind is not None
+        self._count(kind)
+        self.metrics.read_errors += 1
+        return self._reading()
+
+    def _gone(self, kind: ErrorKind | None, why: str) -> Reading:
+        self._found.fill(np.nan)
+        self._shown = self._found[: self._n]
+        for block in self._blocks:
+            block.due = -math.inf
+        for text in self._texts:
+            text.due = -math.inf
+        return self._lost(kind, why)
+
+    def _take(self, line: Line, job: Job, texts: Sequence[_Text], blocks: Sequence[_Block], begun: float) -> Reading:
+        """Decode what came, and turn it into a reading if it came from the right device."""
+        now = asyncio.get_running_loop().time()
+        replies, times = job.replies, job.times
+        if replies[0] is None:  # no turn, since others hold the link
+            if not self.metrics.connected or now - self._heard > _NO_TURN:
+                return self._gone(None if not self.metrics.connected else "timeout", f"no turn on the link to {line.where}; see blackmass plan")
+            return self._reading()
+        refusals: Counter[str] = Counter()
+        told = self._take_texts(texts, replies, begun)
+        self._found[-1] = np.nan
+        for block, reply, time in zip(blocks, replies[len(texts) :], times[len(texts) :], strict=True):
+            if reply is None:
+                break  # the time was over; it stays due
+            if block.request.period > self._often:
+                block.due = max(block.due + block.request.period, begun + 0.5 * block.request.period)
+            if isinstance(reply, DeviceSaidNo):
+                refusals[str(reply)] += 1
+                self._found[block.places] = np.nan
+                if reply.code in _NO_SUCH:
+                    self._narrow(line, block, reply, now)
+            else:
+                block.request.block.decode(reply, self._found)
+                if block.after > -math.inf:
+                    self._release(line, block)
+            self._received[block.places] = time
+        self._count("exception", refusals.total())
+        if (why := self._impostor(line, told, refusals)) is not None:
+            self._identified = 0
+            return self._gone("identity", why)
+        self._identified = line.epoch
+        self._heard = now
+        self._pause.succeeded()
+        metrics = self.metrics
+        metrics.reads += 1
+        metrics.read_errors += bool(refusals)
+        metrics.round_trip = now - begun
+        metrics.certificate_days = line.days
+        self._tell(up=True)
+        return self._reading()
+
+    def _take_texts(self, texts: Sequence[_Text], replies: Sequence[bytes | DeviceSaidNo | None], begun: float) -> str:
+        """Take what the device says of itself; return its identity if that is a text."""
+        profile, told = self.device.profile, ""
+        for one, reply in zip(texts, replies, strict=False):
+            if reply is None:
+                continue
+            name = one.spot.name
+            if name == IDENTITY and profile.identity.text:
+                told = str(reply) if isinstance(reply, DeviceSaidNo) else text_of(reply, profile.modbus.byte_order, "ascii")
+                continue
+            one.due = begun + _TEXTS
+            if isinstance(reply, DeviceSaidNo):
+                self._count("exception")
+                self.texts.pop(name, None)
+            else:
+                text = profile.texts[name]
+                self.texts[name] = text_of(reply[: text.length], text.byte_order or profile.modbus.byte_order, text.encoding)
+        return told
+
+    def _impostor(self, line: Line, told: str, refusals: Counter[str]) -> str | None:
+        """Return why it is not the device that the profile describes; None if it is."""
+        profile, found = self.device.profile, float(self._found[-1])
+        identity, other = profile.identity, f"another device answers at {self.device.address}"
+        if identity.text:
+            return None if told == identity.text else f"identity is {told!r} at {identity.at}, expected {identity.text!r}: {other}"
+        if math.isnan(found):
+            if self._identified == line.epoch:
+                return None  # refused this time, and right before on this connection
+            return f"identity at {identity.at} could not be read: {', '.join(refusals) or 'not a number'}; check the profile {profile.id}"
+        return None if found == identity.value else f"identity is {found:g} at {identity.at}, expected {identity.value:g}: {other}"
+
+    def _reading(self) -> Reading:
+        found = self._found[: self._n]
+        if self._deadbands is not None:
+            within = np.abs(found - self._shown) <= self._deadbands  # false for NaN
+            self._shown = np.where(within, self._shown, found)
+            values = self._shown
+        else:
+            values = found.copy()
+        good: BoolArray = np.isfinite(values)
+        quality: QualityArray = np.where(good, np.uint8(Quality.GOOD), np.uint8(Quality.BAD))
+        if not good.all():
+            values = np.where(good, values, np.nan)
+        return Reading(values, quality, self._times, self._received[: self._n].copy())
+
+    # quarantine ---------------------------------------------------------------------------------------------------------
+
+    def _narrow(self, line: Line, block: _Block, error: DeviceSaidNo, now: float) -> None:
+        """Split a block that was refused, or put what cannot be split into quarantine; the identity is always asked for."""
         request = block.request
-        if len(request.names) > 1:
+        if block not in self._blocks:
+            return  # the whole plan has just begun anew
+        parts = halves(request, self._all) if error.code != _NO_FUNCTION else ()
+        if len(parts) > 1:
             place = self._blocks.index(block)
-            self._blocks[place : place + 1] = [_Block(part) for part in halves(self.device.profile, request)]
-        elif request.names != ("identity",):
+            made = [self._block(line, part) for part in parts]
+            if self._n not in parts[0].places and self._n in parts[1].places:
+                made.reverse()
+            self._blocks[place : place + 1] = made
+        elif self._n not in request.places:
             if block.after == -math.inf:
-                at = self.device.profile.signals[request.names[0]].at
-                log.warning("%s refuses %s at %s: %s; it is BAD and asked for every %g s", self.device.name, request.names[0], at, error, _QUARANTINE)
+                what = f"{request.names[0]} at {self.device.profile.signals[request.names[0]].at}"
+                more = f" and {len(request.names) - 1} more" if len(request.names) > 1 else ""
+                log.warning("%s refuses %s%s: %s; BAD, and asked for every %g s", self.device.name, what, more, error, _QUARANTINE)
             block.after = now + _QUARANTINE
 
-    def _release(self, block: _Block) -> None:
+    def _release(self, line: Line, block: _Block) -> None:
         """Note that a value in quarantine was read; when it was the last, read by the whole plan again."""
-        if block.after == -math.inf:
-            return
         block.after = -math.inf
         log.info("%s gives %s again", self.device.name, block.request.names[0])
         if not self.quarantined:
-            self._blocks = [_Block(request) for request in plan(self.device.profile)]
+            self._blocks = [self._block(line, request) for request in self._plan]
 
     @property
     def quarantined(self) -> tuple[str, ...]:
-        """The signals that the device refuses, each of them alone."""
-        return tuple(block.request.names[0] for block in self._blocks if block.after > -math.inf)
+        """The signals that the device refuses."""
+        return tuple(name for block in self._blocks if block.after > -math.inf for name in block.request.names)
 
-    async def _read_block(self, line: Line, request: Request, out: FloatArray, deadline: float, allowed: float) -> None:
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0.0:
-            raise LinkDown("timeout", f"a scan of {line.where} takes longer than {self.timeout:.2f} s", sent=False)
-        reply = await line.read(self._unit, request.table, request.address, request.count, min(left, allowed))
-        if isinstance(request.block, BitBlock):
-            request.block.decode(reply.bits, out)
-        else:
-            request.block.decode(struct.pack(f">{request.count}H", *reply.registers), out)
-
-    def _judge(self, line: Line, values: FloatArray, refused: Counter[str], trip: float) -> Reading:
-        """Turn what came into a reading, if it came from the right device."""
-        identity, found = self.device.profile.identity, values[-1]
-        self._count("exception", refused.total())
-        if math.isnan(found) and self._identified != line.epoch:
-            why = f"identity at {identity.at} could not be read: {', '.join(refused)}; check the profile {self.device.profile.id}"
-            return self._lost("identity", why)
-        if not math.isnan(found) and found != identity.value:
-            self._identified = 0
-            expected = f"expected {identity.value:g}: another device answers at {self.device.address}"
-            return self._lost("identity", f"identity is {found:g} at {identity.at}, {expected}")
-        self._identified = line.epoch
-        self._pause.succeeded()
-        self.metrics.reads += 1
-        self.metrics.read_errors += bool(refused)
-        self.metrics.round_trip = trip
-        self._tell(up=True)
-        good = np.isfinite(values[:-1])
-        quality: QualityArray = np.where(good, Quality.GOOD, Quality.BAD).astype(np.uint8)
-        return Reading(np.where(good, values[:-1], np.nan), quality, np.zeros(self._n, dtype=np.int64))
+    # writing ------------------------------------------------------------------------------------------------------------
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
-        """Write signals [eu of each], one request each, and read them back; nothing is repeated.
+        """Write signals [eu of each], then read them back; nothing is repeated.
 
         What was not sent, since the device is not connected or the value cannot be, is refused: nothing changed there.
         """
         line = self._line
         if line is None:
             return [self._outcome(name, value, WriteResult.REFUSED, "not sent: closed") for name, value in changes.items()]
-        async with line.lock:
-            deadline = asyncio.get_running_loop().time() + self.timeout
-            return [await self._write(line, name, value, deadline) for name, value in changes.items()]
-
-    async def _write(self, line: Line, name: str, value: float, deadline: float) -> WriteOutcome:
-        signal, spot = self.device.profile.signals.get(name), self._spots.get(name)
-        if signal is None or spot is None or signal.access != "write":
-            what = "not a signal" if signal is None else "only read"
-            return self._outcome(name, value, WriteResult.REFUSED, f"{name} is {what} in profile {self.device.profile.id}")
-        left = deadline - asyncio.get_running_loop().time()
-        if not line.is_open or line.epoch != self._identified or left <= 0.0:
-            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {self.metrics.why or 'no read since the link came back'}")
-        try:
-            words = encode_one(value, signal.type, self.device.profile.modbus, signal.scale, signal.offset)
-        except ValueError as error:
-            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {error}")
-        try:
-            if spot.table == "coil":
-                await line.write_coil(self._unit, spot.address, bool(words[0]), left)
+        until = asyncio.get_running_loop().time() + self.timeout
+        outcomes: dict[str, WriteOutcome] = {}
+        accepted: list[Order] = []
+        for order in orders(self.device.profile, self._where, changes):
+            if isinstance(order, Refusal):
+                outcomes[order.name] = self._outcome(order.name, order.value, WriteResult.REFUSED, order.why)
+            elif (failed := await self._send(line, order, until)) is None:
+                accepted.append(order)
             else:
-                await line.write_registers(self._unit, spot.address, words, left)
-        except DeviceSaidNo as error:
-            result = WriteResult.UNKNOWN if error.code in _DONE_OR_NOT else WriteResult.REFUSED
-            return self._outcome(name, value, result, str(error))
-        except LinkDown as error:
-            return self._outcome(name, value, WriteResult.UNKNOWN if error.sent else WriteResult.REFUSED, str(error))
-        except BadReply as error:
-            return self._outcome(name, value, WriteResult.UNKNOWN, str(error))
-        return await self._read_back(line, spot, value, words, deadline)
+                for spot, value in zip(order.spots, order.values, strict=True):
+                    outcomes[spot.name] = self._outcome(spot.name, value, *failed)
+        if accepted:
+            await self._read_back(line, accepted, until, outcomes)
+        return [outcomes[name] for name in changes]
 
-    async def _read_back(self, line: Line, spot: Spot, value: float, words: list[int], deadline: float) -> WriteOutcome:
+    async def _send(self, line: Line, order: Order, until: float) -> tuple[WriteResult, str] | None:
+        """Send one write; return None if the device took it, else what is known of it."""
+        now, unit = asyncio.get_running_loop().time(), self._unit
+        if not line.is_open or line.epoch != self._identified or unit.failures or until <= now:
+            return WriteResult.REFUSED, f"not sent: {self.metrics.why or 'no good read since the last failure'}"
         try:
-            left = deadline - asyncio.get_running_loop().time()
-            reply = await line.read(self._unit, spot.table, spot.address, spot.count, left)
-        except (DeviceSaidNo, LinkDown, BadReply) as error:
-            return self._outcome(spot.name, value, WriteResult.UNKNOWN, f"accepted, but could not be read back: {error}")
-        found = [int(reply.bits[0])] if spot.table == "coil" else list(reply.registers)
-        if found == words:
-            return self._outcome(spot.name, value, WriteResult.CONFIRMED, "", value)
-        number = decode_one(found, spot.type, self.device.profile.modbus, spot.scale, spot.offset)
-        return self._outcome(spot.name, value, WriteResult.MISMATCH, f"accepted, but reads back as {number:g}", number)
+            job = await line.ask(unit, [line.frame(unit, order.question)], deadline=now, within=until - now, until=until, urgent=True)
+        except LinkDown as error:
+            return WriteResult.UNKNOWN if error.sent else WriteResult.REFUSED, str(error)
+        except BadReply as error:
+            return WriteResult.UNKNOWN, str(error)
+        if isinstance(reply := job.replies[0], DeviceSaidNo):
+            self._count("exception")
+            return refused(reply), str(reply)
+        return None
+
+    async def _read_back(self, line: Line, accepted: Sequence[Order], until: float, outcomes: dict[str, WriteOutcome]) -> None:
+        """Add the outcome of each order that the device took: what is there now."""
+        now, unit = asyncio.get_running_loop().time(), self._unit
+        # without gaps: what lies between may be what the device refuses
+        requests = requests_for(self.device.profile, [spot for order in accepted for spot in order.spots], gap=0)
+        why = ""
+        replies: list[bytes | DeviceSaidNo | None] = [None] * len(requests)
+        try:
+            asked = [line.frame(unit, request.question) for request in requests]
+            job = await line.ask(unit, asked, deadline=now, within=until - now, until=until, urgent=True)
+        except (LinkDown, BadReply) as error:
+            why = str(error)
+        else:
+            replies = job.replies
+        now = asyncio.get_running_loop().time()
+        held = {name: (request, reply) for request, reply in zip(requests, replies, strict=True) for name in request.names}
+        for order in accepted:
+            for spot, words, value in zip(order.spots, order.words, order.values, strict=True):
+                request, reply = held[spot.name]
+                if not isinstance(reply, bytes):
+                    said = f"accepted, but could not be read back: {reply or why or 'no time left'}"
+                    outcomes[spot.name] = self._outcome(spot.name, value, WriteResult.UNKNOWN, said)
+                    continue
+                found = found_in(request, reply, spot, words)
+                self._found[spot.place], self._received[spot.place] = value if found is None else found, now
+                if found is None:
+                    outcomes[spot.name] = self._outcome(spot.name, value, WriteResult.CONFIRMED, "", value)
+                else:
+                    said = f"accepted, but reads back as {found:g}"
+                    outcomes[spot.name] = self._outcome(spot.name, value, WriteResult.MISMATCH, said, found)

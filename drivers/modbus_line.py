@@ -1,273 +1,379 @@
-"""One Modbus connection: a TCP socket, or a serial line that several devices share. One request at a time, each reply checked.
+"""One Modbus link: a TCP server, a serial port or an RTU server in a socket, with one schedule for all units behind it.
 
-pymodbus does frames and sockets. What it leaves open is closed here: retries (none: a write could be executed again), reconnection (a new
-client for each *epoch*), a request pending when the link drops (failed at once), late replies (after any timeout or cancel
-the link is closed, left silent for the longest reply, and opened again) and replies that do not belong to the request.
+The link itself waits for replies, not those who ask: a reader that is cancelled leaves nothing behind that could be taken for another's reply.
+What the libraries leave open is closed here. No retries but of a read that the device was too busy for; a new connection for each *epoch*;
+what waits when the link drops fails at once; after a reply that does not come, or is not the one asked for, a serial line is closed, left silent
+for the longest that reply could take, and opened again. Over TCP a late reply is known by its transaction, dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
-from pymodbus.exceptions import ConnectionException, ModbusException
-from pymodbus.pdu import ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest, WriteSingleCoilRequest
-from pymodbus.pdu.register_message import (
-    ReadHoldingRegistersRequest,
-    ReadInputRegistersRequest,
-    WriteMultipleRegistersRequest,
-    WriteSingleRegisterRequest,
-)
-
-from drivers.device import Address
-from drivers.driver import ErrorKind
-from drivers.modbus_codec import Table
+from drivers.address import Address
+from drivers.modbus_connect import connect
+from drivers.modbus_frames import EXCEPTIONS, BadReply, DeviceSaidNo, LinkDown, Question, rtu_frame, tcp_tail
+from drivers.modbus_plan import char_silence
+from drivers.modbus_turns import Asked, Job, Turns, Unit
+from drivers.modbus_wire import RtuWire, TcpWire
 from drivers.pause import Pause
 
 __all__ = ["EXCEPTIONS", "BadReply", "DeviceSaidNo", "Line", "LinkDown", "release_line", "share_line"]
 
-# what pymodbus reports is counted and reported by the drivers, once for each change
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
+log = logging.getLogger(__name__)
 
-EXCEPTIONS: Final = {
-    1: "illegal function",
-    2: "illegal address",
-    3: "illegal value",
-    4: "device failure",
-    5: "acknowledged, not done yet",
-    6: "device busy",
-    7: "negative acknowledge",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target does not answer",
-}
 _TURNAROUND: Final = 0.1  # [s] that a device on a serial line may take before it starts to reply
-_LONGEST_FRAME: Final = 256  # [bytes] Modbus over serial line V1.02, 2.5.1
-
-_READ: Final[dict[Table, type[ModbusPDU]]] = {
-    "coil": ReadCoilsRequest,
-    "discrete": ReadDiscreteInputsRequest,
-    "holding": ReadHoldingRegistersRequest,
-    "input": ReadInputRegistersRequest,
-}
+_BUSY: Final = 6
+_BUSY_PAUSE: Final = 0.05  # [s]
+_BUSY_TIMES: Final = 2
+_NOT_THERE: Final = (10, 11)  # a gateway says that the unit behind it does not answer
+_MUTE: Final = 2  # timeouts without a byte in between after which a TCP connection is taken for dead
 
 
-class LinkDown(Exception):
-    """Nothing was or will be answered: no connection, a timeout, a drop. `sent` is whether the request had gone out."""
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A request that is out."""
 
-    def __init__(self, kind: ErrorKind, why: str, *, sent: bool) -> None:
-        super().__init__(why)
-        self.kind, self.sent = kind, sent
-
-
-class DeviceSaidNo(Exception):
-    """A Modbus exception reply; `code` is one of `EXCEPTIONS`."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exception {code} ({EXCEPTIONS.get(code, 'unknown to the standard')})")
-        self.code = code
-
-
-class BadReply(Exception):
-    """A reply that does not belong to the request; the link has been closed."""
+    job: Job
+    place: int
+    sent: float  # [s]
+    due: float  # [s] when its reply is late
 
 
 class Line:
-    """A connection to one Modbus TCP server or serial port. Hold `lock` around `open` and the requests that belong together."""
+    """A link and its schedule. `ask` is all that devices need."""
 
-    def __init__(self, address: Address, path: Path | None) -> None:
-        self.address, self.path = address, path
-        self.lock = asyncio.Lock()
+    def __init__(self, address: Address, data: Path) -> None:
+        self.address, self.data = address, data
         self.users = 0
         self.epoch = 0  # counts connections; 0 is none so far
-        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
-        self._pending = False
-        self._why = ""  # of the last attempt to connect
-        self._silent_until = 0.0
+        self.days = math.inf  # [d] until a certificate of the link expires
+        self._rtu = address.scheme in ("modbus-rtu", "modbus-rtu-tcp")
+        self._byte = address.character_time if self._rtu else 0.0
+        self._silence = char_silence(self._byte) if self._rtu else 0.0
+        self._turns = Turns()
+        self._wire: TcpWire | RtuWire | None = None
+        self._flight: dict[int, _Flight] = {}
+        self._opener: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._late_timer: asyncio.TimerHandle | None = None
+        self._wake_timer: asyncio.TimerHandle | None = None
+        self._silent_until = -math.inf
+        self._mute = 0  # timeouts since anything was heard
+        self._heard = False  # anything in this epoch
         self._pause = Pause()
+        self._why = "not connected yet"
 
     @property
     def where(self) -> str:
         """The endpoint as people write it."""
-        return f"{self.address.host}:{self.address.port}" if self.path is None else str(self.path)
+        return str(self.data / self.address.path) if self.address.serial else f"{self.address.host}:{self.address.port}"
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection now."""
-        return self._client is not None and self._client.connected
+        return self._wire is not None
 
-    async def open(self, within: float) -> None:
-        """Connect unless connected, `within` [s]; raise `LinkDown`. A new connection is a new epoch."""
-        if self.is_open:
-            return
-        loop = asyncio.get_running_loop()
-        if not self._pause.over(loop.time()):
-            raise LinkDown("connect", self._why, sent=False)
-        deadline = loop.time() + within
-        self.close()
-        if self._silent_until > loop.time():
-            await asyncio.sleep(self._silent_until - loop.time())
-        client = self._new_client(max(deadline - loop.time(), 0.05))
-        cancellation = _Cancellation()
+    @property
+    def alone(self) -> bool:
+        """Whether only one unit is on it."""
+        return self._turns.alone
+
+    def unit(self, number: int, pause: float = 0.0, in_flight: int = 1) -> Unit:
+        """Return the unit of this number; `pause` [s] and `in_flight` are how it wants to be asked."""
+        found = self._turns.units.setdefault(number, Unit(number))
+        found.pause, found.in_flight = pause, 1 if self._rtu else in_flight
+        return found
+
+    def frame(self, unit: Unit, question: Question) -> Asked:
+        """Return a question, and its frame, made once for all times that it is asked."""
+        return question, rtu_frame(unit.number, question) if self._rtu else tcp_tail(unit.number, question)
+
+    async def ask(self, unit: Unit, asked: Sequence[Asked], *, deadline: float, within: float, until: float, urgent: bool = False) -> Job:
+        """Return the replies, and when each came; see `Job`. Raise `LinkDown` or `BadReply` when the link or the unit fails.
+
+        After a failure nothing of the rest is asked. An urgent job whose time runs out before it is sent raises `LinkDown`, too.
+        """
+        job = Job(unit, asked, deadline, within, until, self._loop.create_future())
+        job.urgent = urgent
+        if not asked:
+            return job
+        job.expiry = self._loop.call_at(until, self._expire, job)
+        self._turns.jobs.append(job)
+        self._kick()
         try:
-            connected = await client.connect()
-            cancellation.check()
-            if connected and self.path is not None:
-                await asyncio.sleep(0)  # a serial transport starts to listen in the loop's next turn
-        except BaseException:
-            client.close()
-            raise
-        if not connected:
-            client.close()
-            self._pause.failed(loop.time())
-            hint = "check the address and that the device is on" if self.path is None else "check that the serial port exists and is free"
-            self._why = f"cannot connect to {self.where}; {hint}"
-            raise LinkDown("connect", self._why, sent=False)
-        self._pause.succeeded()
-        self._client = client
-        self.epoch += 1
-
-    def _new_client(self, within: float) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
-        if self.path is None:
-            return AsyncModbusTcpClient(
-                self.address.host,
-                port=self.address.port,
-                timeout=within,
-                retries=0,
-                reconnect_delay=0,
-                trace_connect=self._connection_changed,
-            )
-        return AsyncModbusSerialClient(
-            str(self.path),
-            baudrate=self.address.baud,
-            timeout=within,
-            retries=0,
-            reconnect_delay=0,
-            trace_connect=self._connection_changed,
-        )
-
-    def _connection_changed(self, up: bool) -> None:
-        if not up and self._client is not None and self._pending and not self._client.ctx.response_future.done():
-            self._client.ctx.response_future.set_exception(ConnectionException("the link dropped"))
-
-    def close(self) -> None:
-        """Close the connection, if any; a pending request fails with `LinkDown`."""
-        client, self._client = self._client, None
-        if client is not None:
-            if self._pending and not client.ctx.response_future.done():
-                client.ctx.response_future.set_exception(ConnectionException("the link was closed"))
-            client.close()
-
-    def _break(self) -> None:
-        """Close, and on a serial line keep silent until a late reply can no longer be taken for the next one's."""
-        self.close()
-        if self.path is not None:
-            self._silent_until = asyncio.get_running_loop().time() + _TURNAROUND + 11.0 * _LONGEST_FRAME / self.address.baud
-
-    async def read(self, unit: int, table: Table, address: int, count: int, within: float) -> ModbusPDU:
-        """Read registers or bits; raise `LinkDown`, `DeviceSaidNo` or `BadReply`. `within` is in [s]."""
-        reply = await self._request(_READ[table](address=address, count=count, dev_id=unit), within)
-        if table in ("coil", "discrete"):
-            found, expected = len(reply.bits), (count + 7) // 8 * 8
-        else:
-            found, expected = len(reply.registers), count
-        if found != expected:
-            self._break()
-            raise BadReply(f"asked for {count} of {table} {address}, got {found}")
-        return reply
-
-    async def write_coil(self, unit: int, address: int, value: bool, within: float) -> None:
-        """Write one coil and check the echo; raise as `read` does."""
-        reply = await self._request(WriteSingleCoilRequest(address=address, bits=[value], dev_id=unit), within)
-        self._check_echo(address, (reply.address, list(reply.bits)), (address, [value]))
-
-    async def write_registers(self, unit: int, address: int, words: Sequence[int], within: float) -> None:
-        """Write holding registers in one request, whole values only, and check the echo; raise as `read` does."""
-        if len(words) == 1:
-            reply = await self._request(WriteSingleRegisterRequest(address=address, registers=list(words), dev_id=unit), within)
-            self._check_echo(address, (reply.address, list(reply.registers)), (address, list(words)))
-            return
-        reply = await self._request(WriteMultipleRegistersRequest(address=address, registers=list(words), dev_id=unit), within)
-        self._check_echo(address, (reply.address, reply.count), (address, len(words)))
-
-    def _check_echo(self, address: int, found: object, expected: object) -> None:
-        if found != expected:
-            self._break()
-            raise BadReply(f"the echo of a write to {address} is {found}, expected {expected}")
-
-    async def _request(self, request: ModbusPDU, within: float) -> ModbusPDU:
-        client = self._client
-        if client is None or not client.connected:
-            raise LinkDown("connect", f"no connection to {self.where}", sent=False)
-        client.ctx.comm_params.timeout_connect = max(within, 0.01)
-        self._pending = True
-        cancellation = _Cancellation()
-        try:
-            reply: ModbusPDU = await client.execute(False, request)
-            cancellation.check()
-        except asyncio.CancelledError:
-            self._break()
-            raise
-        except ConnectionException as error:
-            self._break()
-            raise LinkDown("drop", f"the connection to {self.where} dropped: {error.string}", sent=True) from error
-        except (ModbusException, OSError) as error:
-            self._break()
-            raise LinkDown("timeout", f"unit {request.dev_id} at {self.where} does not answer within {within:.2f} s", sent=True) from error
+            return await job.future
         finally:
-            self._pending = False
-        expected = request.transaction_id  # 0 on a serial line
-        if (reply.dev_id, reply.transaction_id) != (request.dev_id, expected) or reply.function_code & 0x7F != request.function_code:
-            self._break()
-            raise BadReply(f"function {request.function_code} to unit {request.dev_id} got function {reply.function_code} of unit {reply.dev_id}")
-        if reply.isError():
-            raise DeviceSaidNo(reply.exception_code)
-        return reply
+            job.expiry.cancel()
+
+    def forget(self, unit: Unit) -> None:
+        """Note that nobody asks a unit any more."""
+        if self._turns.units.get(unit.number) is unit:
+            del self._turns.units[unit.number]
+
+    async def close(self) -> None:
+        """Close the link; whatever waits fails."""
+        opener, self._opener = self._opener, None
+        for timer in (self._late_timer, self._wake_timer):
+            if timer is not None:
+                timer.cancel()
+        self._late_timer = self._wake_timer = None
+        self._disconnect()
+        self._fail_all(LinkDown("drop", f"the link to {self.where} was closed", sent=True))
+        if opener is not None:
+            opener.cancel()
+            await asyncio.wait({opener})
+
+    # sending ------------------------------------------------------------------------------------------------------------
+
+    def _kick(self) -> None:
+        """Send what may be sent now, and see to it that the rest is looked at again."""
+        wire, flight, turns = self._wire, self._flight, self._turns
+        if wire is None:
+            self._reopen()
+            return
+        now = self._loop.time()
+        if now < self._silent_until:
+            if turns.jobs and not flight:
+                self._wake_at(self._silent_until)
+            return
+        while turns.jobs:
+            if flight and (self._rtu or len(flight) >= min(out.job.unit.in_flight for out in flight.values())):
+                return
+            job = turns.next(now)
+            if job is None:
+                if not flight and (when := turns.wake(now)) < math.inf:
+                    self._wake_at(max(when, now + 0.001))
+                return
+            unit = job.unit
+            if flight and len(flight) >= unit.in_flight:
+                return
+            patience, left = unit.patience(job.within, alone=turns.alone), job.until - now
+            if left < 0.5 * patience:  # too late to wait for a reply
+                self._expire(job)
+                continue
+            place = turns.take(job)
+            question, frame = job.asked[place]
+            due = now + min(patience, left)
+            if self._rtu:
+                due += (len(frame) + question.size + 3) * self._byte
+            unit.tried_at, job.sent = now, True
+            job.out += 1
+            flight[wire.send(unit.number, question, frame)] = _Flight(job, place, now, due)
+            if self._late_timer is None or self._late_timer.when() > due:
+                self._look_at(due)
+
+    def _wake_at(self, when: float) -> None:
+        timer = self._wake_timer
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
+        self._wake_timer = self._loop.call_at(when, self._woken)
+
+    def _woken(self) -> None:
+        self._wake_timer = None
+        self._kick()
+
+    def _look_at(self, when: float) -> None:
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+        self._late_timer = self._loop.call_at(when, self._late)
+
+    # replies ------------------------------------------------------------------------------------------------------------
+
+    def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
+        """Take the data of a reply, or what is wrong with it."""
+        out = self._flight.pop(transaction)
+        job, unit, now = out.job, out.job.unit, self._loop.time()
+        self._mute = 0
+        if isinstance(result, BadReply):
+            unit.failures += 1
+            self._fail(job, result)
+            self._guard(out, now, f"{self.where} gave a reply that does not belong to its request: {result}")
+            return
+        if self._rtu:
+            self._silent_until = now + self._silence
+        if not self._heard:
+            self._heard = True
+            self._pause.succeeded()
+        if isinstance(result, DeviceSaidNo):
+            if result.code == _BUSY and not job.urgent and job.busy < _BUSY_TIMES and not job.over:
+                job.busy += 1
+                job.out -= 1
+                unit.ready_at = now + _BUSY_PAUSE
+                self._turns.again(job, out.place)
+                self._kick()
+                return
+            if result.code in _NOT_THERE and job.left == len(job.asked):  # else the unit has just answered
+                if unit.dead:
+                    self._turns.charge(now - out.sent, now)
+                unit.failures += 1
+                self._fail(job, LinkDown("exception", f"unit {unit.number} behind {self.where}: {result}", sent=True))
+                self._kick()
+                return
+        unit.answered(now, now - out.sent)
+        job.take(out.place, result, now)
+        self._kick()
+
+    def stale(self, unit: int) -> None:
+        """Note a reply to a question that is no longer waited for; it is dropped."""
+        found = self._turns.units.get(unit)
+        for known in self._turns.units.values() if found is None else (found,):
+            known.stale += 1
+        self._mute = 0
+        if self._rtu:  # someone talks out of turn: the line is silent when it has been silent for a while
+            self._silent_until = max(self._silent_until, self._loop.time() + self._silence)
+
+    def dropped(self, why: str) -> None:
+        """Note that the connection has ended by itself: whatever waits fails at once."""
+        self._wire = None
+        self._why = f"{self.where}: {why}"
+        if not self._heard:
+            self._pause.failed(self._loop.time())
+        self._fail_all(LinkDown("drop", self._why, sent=True))
+
+    def _late(self) -> None:
+        """Fail the requests whose replies are late."""
+        self._late_timer = None
+        now = self._loop.time()
+        for transaction, out in list(self._flight.items()):
+            if out.due > now + 1e-3:
+                continue
+            if self._flight.pop(transaction, None) is None or self._wire is None:
+                continue  # the link was closed by the one before
+            job, unit = out.job, out.job.unit
+            self._wire.forget(transaction)
+            if unit.dead:
+                self._turns.charge(now - out.sent, now)
+            unit.failures += 1
+            self._mute += 1
+            why = f"unit {unit.number} at {self.where} does not answer within {out.due - out.sent:.2f} s"
+            self._fail(job, LinkDown("timeout", why, sent=True))
+            if self._rtu:
+                self._guard(out, now, why)
+            elif self._mute >= _MUTE:
+                self._cut(now, why)
+        if self._flight:
+            self._look_at(max(min(out.due for out in self._flight.values()), now + 1e-3))
+        self._kick()
+
+    def _guard(self, out: _Flight, now: float, why: str) -> None:
+        """Close the link; on a serial line keep silent until a late reply can no longer be taken for the next one's."""
+        self._cut(now, why, failed=False)
+        if self._rtu:
+            until = now + _TURNAROUND + (out.job.asked[out.place][0].size + 3) * self._byte
+            if out.job.unit.dead:
+                self._turns.charge(until - now, now)
+            self._silent_until = until
+        self._kick()
+
+    def _cut(self, now: float, why: str, *, failed: bool = True) -> None:
+        self._disconnect()
+        self._why = why
+        if failed:
+            self._pause.failed(now)
+        for out in list(self._flight.values()):
+            self._fail(out.job, LinkDown("drop", why, sent=True))
+        self._flight.clear()
+
+    # jobs ---------------------------------------------------------------------------------------------------------------
+
+    def _fail(self, job: Job, error: LinkDown | BadReply) -> None:
+        if job in self._turns.jobs:
+            self._turns.jobs.remove(job)
+        if not job.over:
+            job.future.set_exception(error)
+
+    def _fail_all(self, error: LinkDown) -> None:
+        """Fail what is out, and what waits for its turn: that was not sent."""
+        jobs = [*(out.job for out in self._flight.values()), *self._turns.jobs]
+        self._flight.clear()
+        for job in dict.fromkeys(jobs):
+            self._fail(job, LinkDown(error.kind, str(error), sent=error.sent and job.sent))
+
+    def _expire(self, job: Job) -> None:
+        """End a job whose time is over with what it has got, as soon as nothing of it is out."""
+        if job in self._turns.jobs:
+            self._turns.jobs.remove(job)
+        job.closing = True
+        if job.over or job.out:
+            return
+        if job.urgent and not job.sent:
+            job.future.set_exception(LinkDown("timeout", f"unit {job.unit.number} had no turn at {self.where} in time", sent=False))
+        else:
+            job.end()
+
+    # connections --------------------------------------------------------------------------------------------------------
+
+    def _disconnect(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _reopen(self) -> None:
+        if self._opener is not None or not self._turns.jobs:
+            return
+        if not self._pause.over(self._loop.time()):
+            self._fail_all(LinkDown(None, self._why, sent=False))
+            return
+        self._opener = self._loop.create_task(self._open(), name=f"connect {self.where}")
+
+    async def _open(self) -> None:
+        """Connect; whatever waits goes on, or fails. A new connection is a new epoch."""
+        if (left := self._silent_until - self._loop.time()) > 0.0:
+            await asyncio.sleep(left)
+        within = max(job.within for job in self._turns.jobs) if self._turns.jobs else 1.0
+        try:
+            made = await connect(self.address, self.data, within)
+        except LinkDown as error:
+            self._why = str(error)
+            self._pause.failed(self._loop.time())
+            self._fail_all(error)
+            return
+        finally:
+            self._opener = None
+        self._wire = RtuWire(made.transport, self, self._byte, made.fd) if self._rtu else TcpWire(made.transport, self)
+        made.transport.set_protocol(self._wire)
+        self.epoch += 1
+        self.days = made.days
+        self._mute, self._heard = 0, False
+        self._silent_until = self._loop.time() + self._silence
+        self._kick()
 
 
-class _Cancellation:
-    """Whether the task was asked to end while it waited: ``asyncio.wait_for`` of Python 3.11 loses that when a reply comes with it."""
-
-    def __init__(self) -> None:
-        self._task = asyncio.current_task()
-        self._before = self._asked()
-
-    def _asked(self) -> int:
-        return self._task.cancelling() if self._task is not None else 0
-
-    def check(self) -> None:
-        """Raise the `CancelledError` that was lost."""
-        if self._asked() > self._before:
-            raise asyncio.CancelledError
+_Key = tuple[asyncio.AbstractEventLoop, object]
+_lines: dict[_Key, Line] = {}
 
 
-_lines: dict[tuple[asyncio.AbstractEventLoop, Path], Line] = {}
+def _key(address: Address, data: Path) -> _Key:
+    end: object = data / address.path if address.serial else (address.scheme, address.host, address.port)
+    return asyncio.get_running_loop(), end
 
 
 def share_line(address: Address, data: Path) -> Line:
-    """Return the line to a device, shared with the other devices on the same serial port; `release_line` gives it back."""
-    if address.scheme == "modbus-tcp":
-        line = Line(address, None)
-        line.users = 1
-        return line
-    path = data / address.path
-    key = (asyncio.get_running_loop(), path)
-    line = _lines.setdefault(key, Line(address, path))
-    if line.address.baud != address.baud:
-        raise ValueError(f"{path} is used at {line.address.baud} baud already, not {address.baud}; devices on one line share its speed")
+    """Return the link to a device, shared with the other units at the same server or on the same serial port; `release_line` gives it back."""
+    key = _key(address, data)
+    line = _lines.get(key)
+    if line is None:
+        line = _lines[key] = Line(address, data)
+    if address.serial and (line.address.baud, line.address.parity, line.address.stop) != (address.baud, address.parity, address.stop):
+        raise ValueError(f"{line.where} is used as {line.address} already, not as {address}; devices on one line share its speed and parity")
     line.users += 1
     return line
 
 
-def release_line(line: Line) -> None:
-    """Give a line back; the last user closes it."""
+async def release_line(line: Line) -> None:
+    """Give a link back; the last user closes it."""
     line.users -= 1
     if line.users == 0:
-        line.close()
-        if line.path is not None:
-            del _lines[(asyncio.get_running_loop(), line.path)]
+        with contextlib.suppress(KeyError):
+            del _lines[_key(line.address, line.data)]
+        await line.close()

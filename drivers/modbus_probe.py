@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from drivers.device import Device, ModbusOptions, SignalType
-from drivers.modbus_codec import Table, decode_one, registers_of
-from drivers.modbus_line import DeviceSaidNo, release_line, share_line
+from drivers.device import Device, SignalType
+from drivers.modbus_codec import Table, Way, decode_one, registers_of, words_of
+from drivers.modbus_frames import DeviceSaidNo, LinkDown, read
+from drivers.modbus_line import release_line, share_line
+from drivers.modbus_options import WordOrder
 
 __all__ = ["Guess", "guesses", "read_words"]
 
-_TYPES: Final[tuple[SignalType, ...]] = ("float32", "float64", "int16", "uint16", "int32", "uint32")
+_TYPES: Final[tuple[SignalType, ...]] = ("float32", "float64", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16")
+_ORDERS: Final[dict[int, tuple[WordOrder, ...]]] = {1: ("big",), 2: ("big", "little"), 4: ("big", "little", "mid_big", "mid_little")}
 _SCALES: Final = (1.0, 0.1, 0.01, 0.001)
 _WITHIN: Final = 1.0  # [s]
 
@@ -43,16 +46,16 @@ def guesses(words: Sequence[int], low: float, high: float) -> list[Guess]:
         count = registers_of(type_)
         if count > len(words):
             continue
-        for swapped_words in (False, True) if count > 1 else (False,):
+        for swapped_words, order in enumerate(_ORDERS[count]):
             for swapped_bytes in (False, True):
-                options = ModbusOptions(word_order="little" if swapped_words else "big", byte_order="little" if swapped_bytes else "big")
-                raw = decode_one(words[:count], type_, options)
-                for scale in _SCALES if type_ in ("int16", "uint16", "int32", "uint32") else (1.0,):
+                way = Way(type_, "little" if swapped_bytes else "big", order)
+                raw = decode_one(words[:count], way)
+                for scale in _SCALES if "int" in type_ else (1.0,):
                     value = raw * scale
                     inside = low <= value <= high  # false for NaN
                     chance = not math.isfinite(value) or (value != 0.0 and abs(value) < 1e-6 * (high - low))
                     odd = float(swapped_words) + 2.0 * swapped_bytes - math.log10(scale)
-                    guess = Guess(type_, options.word_order, options.byte_order, scale, value, inside)
+                    guess = Guess(type_, way.word_order, way.byte_order, scale, value, inside)
                     found.append(((float(not inside), float(chance), odd, float(place)), guess))
     return [guess for _, guess in sorted(found, key=lambda row: row[0])]
 
@@ -63,16 +66,19 @@ async def read_words(device: Device, table: Table, address: int, data: Path) -> 
     Raise `DeviceSaidNo` when it gives none, `LinkDown` or `BadReply` when it does not answer.
     """
     line = share_line(device.address, data)
+    unit = line.unit(device.address.unit, device.profile.modbus.pause)
+    reply: bytes | DeviceSaidNo | None = None
     try:
-        async with line.lock:
-            await line.open(_WITHIN)
-            for count in (4, 2):
-                try:
-                    reply = await line.read(device.address.unit, table, address, count, _WITHIN)
-                except DeviceSaidNo:
-                    continue
-                return list(reply.registers)
-            return list((await line.read(device.address.unit, table, address, 1, _WITHIN)).registers)
+        for count in (4, 2, 1):
+            now = asyncio.get_running_loop().time()
+            asked = [line.frame(unit, read(table, address, count))]
+            reply = (await line.ask(unit, asked, deadline=now, within=_WITHIN, until=now + _WITHIN)).replies[0]
+            if isinstance(reply, bytes):
+                return list(words_of(reply))
     finally:
-        release_line(line)
+        line.forget(unit)
+        await release_line(line)
         await asyncio.sleep(0)
+    if isinstance(reply, DeviceSaidNo):
+        raise reply
+    raise LinkDown("timeout", f"unit {unit.number} had no turn at {line.where}", sent=False)

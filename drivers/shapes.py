@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict
 
 from drivers import eu
 
-__all__ = ["STRICT", "Eu", "Seconds"]
+__all__ = ["STRICT", "Eu", "Seconds", "seconds"]
 
 STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -19,7 +19,8 @@ def _known_eu(text: str) -> str:
     return text
 
 
-def _seconds(text: str | float) -> float:
+def seconds(text: str | float) -> float:
+    """Return the time [s] written as text with its eu; raise `ValueError` without one, and for what is not above 0."""
     quantity = eu.parse(text)
     if quantity.eu == "":
         raise ValueError(f"expected a time with its eu, such as '100 ms', got {text!r}")
@@ -29,4 +30,4 @@ def _seconds(text: str | float) -> float:
 
 
 Eu = Annotated[str, AfterValidator(_known_eu)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]  # written as text with its eu
+Seconds = Annotated[float, BeforeValidator(seconds)]  # written as text with its eu

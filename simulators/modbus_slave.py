@@ -12,8 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from drivers.modbus_codec import BitBlock, Item, RegisterBlock, Table, decode_one
-from drivers.modbus_plan import Spot, spots
+from drivers.modbus_codec import BitBlock, Item, RegisterBlock, decode_one
+from drivers.modbus_options import ByteOrder, Table
+from drivers.modbus_plan import IDENTITY, Spot, spots, text_spots
 from drivers.tags import FloatArray
 from simulators.instruments import BAD
 from simulators.station import Locked, Refused, Station
@@ -51,17 +52,20 @@ class ModbusSlave:
         self.station = station
         profile = station.device.profile
         self._identity = profile.identity.value
-        self._options = profile.modbus
         self._tables: dict[Table, tuple[int, RegisterBlock | BitBlock]] = {}
         self._spots: dict[Table, list[Spot]] = {"coil": [], "discrete": [], "holding": [], "input": []}
         for spot in sorted(spots(profile), key=lambda spot: spot.address):
             self._spots[spot.table].append(spot)
+        self._texts: dict[Table, list[tuple[int, bytes]]] = {"coil": [], "discrete": [], "holding": [], "input": []}
+        for text in text_spots(profile):
+            words = profile.identity.text if text.name == IDENTITY else f"{station.device.name} {text.name}"
+            self._texts[text.table].append((text.address, _words_of(words, text.count, profile.modbus.byte_order)))
         for table, found in self._spots.items():
-            if found:
-                first, count = found[0].address, found[-1].end - found[0].address
-                items = [Item(spot.address - first, spot.type, spot.place, spot.scale, spot.offset) for spot in found]
+            if ends := [(spot.address, spot.end) for spot in found] + [(at, at + len(wire) // 2) for at, wire in self._texts[table]]:
+                first, count = min(ends)[0], max(end for _, end in ends) - min(ends)[0]
+                items = [Item(spot.address - first, spot.way, spot.place) for spot in found]
                 bits = table in ("coil", "discrete")
-                self._tables[table] = (first, BitBlock(items, count) if bits else RegisterBlock(items, count, self._options))
+                self._tables[table] = (first, BitBlock(items, count) if bits else RegisterBlock(items, count))
         # vendor, product code, revision, URL, product name, model, application
         texts = ("blackmass", profile.id, "1.0", "", profile.description, profile.id, station.device.name)
         self._objects = {number: text.encode("ascii", "replace")[: _ROOM - 2] for number, text in enumerate(texts)}
@@ -116,7 +120,10 @@ class ModbusSlave:
             raise _Wrong(_ILLEGAL_ADDRESS)
         if isinstance(block, BitBlock):
             return np.packbits(block.encode(self._values())[start : start + count], bitorder="little").tobytes()
-        return block.encode(self._values())[2 * start : 2 * (start + count)]
+        wire = bytearray(block.encode(self._values()))
+        for at, words in self._texts[table]:
+            wire[2 * (at - first) : 2 * (at - first) + len(words)] = words
+        return bytes(wire[2 * start : 2 * (start + count)])
 
     def _write_coil(self, _: int, data: bytes) -> bytes:
         address, value = struct.unpack(">HH", data)
@@ -146,7 +153,7 @@ class ModbusSlave:
     def _mask(self, _: int, data: bytes) -> bytes:
         address, both, either = struct.unpack(">HHH", data)
         [now] = struct.unpack(">H", self._wire("holding", address, 1))
-        self._write("holding", address, [(now & both) | (either & ~both & 0xFFFF)])
+        self._write("holding", address, [(now & both) | (either & ~both & 0xFFFF)], touched=~both & 0xFFFF)
         return data
 
     def _write_and_read(self, _: int, data: bytes) -> bytes:
@@ -157,18 +164,19 @@ class ModbusSlave:
         wire = self._wire("holding", address, count)
         return bytes([len(wire)]) + wire
 
-    def _write(self, table: Table, address: int, sent: Sequence[int]) -> None:
-        """Write whole values only, and all or none of them; raise `Refused` for a value."""
+    def _write(self, table: Table, address: int, sent: Sequence[int], touched: int = 0xFFFF) -> None:
+        """Write whole values only (and of bits in a register those that are `touched`), and all or none of them; raise `Refused` for a value."""
         end = address + len(sent)
         inside = [spot for spot in self._spots[table] if spot.address >= address and spot.end <= end]
+        inside = [spot for spot in inside if spot.way.bit < 0 or touched >> spot.way.wire_bit & 1]
         signals = self.station.device.profile.signals
         writable = all(spot.name in signals and signals[spot.name].access == "write" for spot in inside)
-        if not writable or sum(spot.count for spot in inside) != len(sent):
+        if not writable or len({at for spot in inside for at in range(spot.address, spot.end)}) != len(sent):
             raise _Wrong(_ILLEGAL_ADDRESS)
         changes: list[tuple[str, float]] = []
         for spot in inside:
             words = sent[spot.address - address : spot.end - address]
-            value = float(words[0]) if table == "coil" else decode_one(words, spot.type, self._options, spot.scale, spot.offset)
+            value = float(words[0]) if table == "coil" else decode_one(words, spot.way)
             changes.append((spot.name, value))
         self.station.write_all(changes)
 
@@ -189,6 +197,12 @@ class ModbusSlave:
                 return bytes([_IDENTIFICATION, code, _REGULAR, 0xFF, number, count]) + found  # more follows, from `number` on
             found, count = found + entry, count + 1
         return bytes([_IDENTIFICATION, code, _REGULAR, 0, 0, count]) + found
+
+
+def _words_of(text: str, count: int, byte_order: ByteOrder) -> bytes:
+    """Return `count` registers that hold a text, filled up with 0."""
+    raw = text.encode("ascii", "replace")[: 2 * count].ljust(2 * count, b"\0")
+    return raw if byte_order == "big" else b"".join(raw[at : at + 2][::-1] for at in range(0, len(raw), 2))
 
 
 def _registers(data: bytes, most: int) -> list[int]:

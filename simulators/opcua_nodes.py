@@ -21,6 +21,8 @@ VARIANT: Final[dict[SignalType, ua.VariantType]] = {
     "uint16": ua.VariantType.UInt16,
     "int32": ua.VariantType.Int32,
     "uint32": ua.VariantType.UInt32,
+    "int64": ua.VariantType.Int64,
+    "uint64": ua.VariantType.UInt64,
     "float32": ua.VariantType.Float,
     "float64": ua.VariantType.Double,
 }

@@ -282,7 +282,7 @@ def test_the_driver_finds_every_value_in_the_words(name: str) -> None:
     for request in plan(profile):
         block = [memory.get((request.table, request.address + offset), 0xDEAD) for offset in range(request.count)]
         if isinstance(request.block, BitBlock):
-            request.block.decode([word == 1 for word in block], out)
+            request.block.decode(np.packbits([word == 1 for word in block], bitorder="little").tobytes(), out)
         else:
             request.block.decode(struct.pack(f">{len(block)}H", *block), out)
     for signal, found in zip([*profile.names, "identity"], out, strict=True):

@@ -58,7 +58,7 @@ def blackmass(*arguments: str | Path) -> Result:
 def test_plan_names_requests_and_headroom(tmp_path: Path) -> None:
     shown = blackmass("plan", written(tmp_path))
     assert shown.exit_code == 0, shown.output
-    assert "lines/scale, 19200 baud: reads take 23% of its time, headroom 77%" in shown.stdout
+    assert "lines/scale, 19200 baud: reads take 21% of its time, headroom 79%" in shown.stdout
     assert "unit 2 input 0 to 5: identity, weight, feeder_rate" in shown.stdout
 
 

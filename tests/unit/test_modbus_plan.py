@@ -98,4 +98,4 @@ def test_every_plan_brings_everything_within_the_limits(parts: list[tuple[int, A
 def test_time_on_a_serial_line() -> None:
     requests = plan(profile({"a": {"at": "input:2"}}))
     # 8 bytes out, 5 + 8 back at 11 bits, and four silences of 3.5 bytes around the two frames
-    assert line_time(requests, 9600) == pytest.approx((8 + 13 + 7) * 11 / 9600)
+    assert line_time(requests, 11 / 9600) == pytest.approx((8 + 13 + 7) * 11 / 9600)

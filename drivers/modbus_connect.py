@@ -1,0 +1,106 @@
+"""Connections of a Modbus link, made by pymodbus: TCP, TLS, a serial port, or a socket with serial frames in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from pymodbus import FramerType
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusTlsClient
+
+from drivers.address import Address
+from drivers.modbus_frames import LinkDown
+
+__all__ = ["Connection", "client_context", "connect"]
+
+# what pymodbus reports is counted and reported by the drivers, once for each change
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
+
+_FOLDER: Final = "tls"  # below the data directory
+_DAY: Final = 86_400.0  # [s]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A transport, the file descriptor of a serial port, and the days until a certificate of the link expires (infinite without any)."""
+
+    transport: asyncio.Transport
+    fd: int | None = None
+    days: float = float("inf")
+
+
+async def connect(address: Address, data: Path, within: float) -> Connection:
+    """Return a connection made within `within` [s]; raise `LinkDown` with what to look at. A relative serial port is relative to `data`."""
+    where = str(data / address.path) if address.serial else f"{address.host}:{address.port}"
+    hint = "check that the serial port exists and is free" if address.serial else "check the address and that the device is on"
+    days = float("inf")
+    client: AsyncModbusTcpClient | AsyncModbusSerialClient
+    if address.scheme == "modbus-rtu":
+        client = AsyncModbusSerialClient(
+            where, baudrate=address.baud, bytesize=address.bits, parity=address.parity, stopbits=address.stop, reconnect_delay=0, retries=0
+        )
+    elif address.scheme == "modbus-tls":
+        context, days = client_context(data)
+        client = AsyncModbusTlsClient(address.host, port=address.port, sslctx=context, reconnect_delay=0, retries=0)
+    else:
+        framer = FramerType.RTU if address.scheme == "modbus-rtu-tcp" else FramerType.SOCKET
+        client = AsyncModbusTcpClient(address.host, port=address.port, framer=framer, reconnect_delay=0, retries=0)
+    try:
+        async with asyncio.timeout(within):
+            transport, _ = await client.ctx.call_create()  # not connect(): it hides why it fails
+    except ssl.SSLCertVerificationError as error:
+        why = f"{where} shows a certificate that is not trusted ({error.verify_message}); put it into {data / _FOLDER / 'trusted'}"
+        raise LinkDown("connect", why, sent=False) from error
+    except TimeoutError as error:
+        raise LinkDown("connect", f"cannot connect to {where} within {within:.2f} s; {hint}", sent=False) from error
+    except (OSError, ValueError) as error:
+        raise LinkDown("connect", f"cannot connect to {where}: {_said(error)}; {hint}", sent=False) from error
+    if address.serial:
+        try:
+            await asyncio.sleep(0)  # its transport starts to listen in the loop's next turns
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            transport.close()
+            raise
+        return Connection(transport, transport.sync_serial.fileno())
+    if tls := transport.get_extra_info("ssl_object"):
+        expires = ssl.cert_time_to_seconds(tls.getpeercert()["notAfter"])
+        days = min(days, (expires - time.time()) / _DAY)
+    return Connection(transport, None, days)
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def client_context(data: Path) -> tuple[ssl.SSLContext, float]:
+    """Return what TLS checks and shows, from files in ``DATA/tls``, and the days until our own certificate expires.
+
+    ``trusted/*.pem`` are certificates of devices, or of their authorities; without any there is no link. ``own.pem`` and ``own.key`` are shown to
+    devices that ask for them. Raise `LinkDown` when a file cannot be used.
+    """
+    folder = data / _FOLDER
+    trusted = sorted((folder / "trusted").glob("*.pem"))
+    if not trusted:
+        why = f"no trusted certificate: put the device's, or its authority's, into {folder / 'trusted'} as a .pem file"
+        raise LinkDown("connect", why, sent=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    days = float("inf")
+    at = folder
+    try:
+        for at in trusted:
+            context.load_verify_locations(at)
+        if (at := folder / "own.pem").exists():
+            context.load_cert_chain(at, folder / "own.key")
+            own = x509.load_pem_x509_certificate(at.read_bytes())
+            days = (own.not_valid_after_utc.timestamp() - time.time()) / _DAY
+    except (OSError, ValueError) as error:  # a bad certificate is an SSLError, which is an OSError
+        raise LinkDown("connect", f"{at} cannot be used: {_said(error)}", sent=False) from error
+    return context, days

@@ -1,0 +1,189 @@
+"""Frames over a connection that pymodbus has made: bytes out, replies in. One class for TCP and TLS, one for RTU on a port or in a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Final, Protocol
+
+from drivers.modbus_frames import BadReply, DeviceSaidNo, Question, rtu_reply
+
+__all__ = ["Owner", "RtuWire", "TcpWire"]
+
+_ROOM: Final = 8192  # [bytes] eight of the longest replies and more
+_HEADER: Final = 7  # [bytes] of a TCP frame, with its unit
+
+
+class Owner(Protocol):
+    """Who is told what came."""
+
+    def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
+        """Take the data of a reply, or what is wrong with it."""
+
+    def stale(self, unit: int) -> None:
+        """Note a reply to a question that is no longer waited for; it is dropped. `unit` is -1 where it is not known."""
+
+    def dropped(self, why: str) -> None:
+        """Note that the connection has ended, or cannot be used any more, by itself."""
+
+
+class TcpWire(asyncio.BufferedProtocol):
+    """Modbus TCP: replies are told apart by their transaction, so several may be awaited."""
+
+    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
+        self._transport, self._owner = transport, owner
+        self._pending: dict[int, tuple[int, Question]] = {}
+        self._transaction = secrets.randbelow(0x10000)  # not that of an earlier connection
+        self._buffer = bytearray(_ROOM)
+        self._view = memoryview(self._buffer)
+        self._end = 0
+        self._closed = False
+
+    def send(self, unit: int, question: Question, tail: bytes) -> int:
+        """Send a question; return its transaction."""
+        transaction = self._transaction = (self._transaction + 1) & 0xFFFF
+        self._pending[transaction] = (unit, question)
+        self._transport.write(transaction.to_bytes(2, "big") + tail)
+        return transaction
+
+    def forget(self, transaction: int) -> None:
+        """Wait no longer for a reply."""
+        del self._pending[transaction]
+
+    def close(self) -> None:
+        """Close the connection; nothing is reported any more."""
+        self._closed = True
+        self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go."""
+        return self._view[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take `nbytes` more: whole frames are replies, the rest waits."""
+        buffer, at, end = self._buffer, 0, self._end + nbytes
+        while end - at > _HEADER and not self._closed:
+            size = buffer[at + 4] << 8 | buffer[at + 5]
+            if buffer[at + 2] or buffer[at + 3] or not 3 <= size <= 254:
+                self._break(f"not a Modbus frame: {bytes(self._view[at : at + 8]).hex(' ')}")
+                return
+            stop = at + 6 + size
+            if stop > end:
+                break
+            self._take(buffer[at] << 8 | buffer[at + 1], buffer[at + 6], bytes(self._view[at + _HEADER : stop]))
+            at = stop
+        if 0 < at < end:
+            buffer[: end - at] = buffer[at:end]
+        self._end = end - at
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from a transport that has no buffer."""
+        for start in range(0, len(data), _ROOM // 2):
+            part = data[start : start + _ROOM // 2]
+            self._view[self._end : self._end + len(part)] = part
+            self.buffer_updated(len(part))
+
+    def _take(self, transaction: int, unit: int, reply: bytes) -> None:
+        asked = self._pending.pop(transaction, None)
+        if asked is None:
+            self._owner.stale(unit)
+            return
+        result: bytes | DeviceSaidNo | BadReply
+        try:
+            result = asked[1].check(reply) if unit == asked[0] else BadReply(f"asked unit {asked[0]}, unit {unit} answers")
+        except (DeviceSaidNo, BadReply) as error:
+            result = error
+        self._owner.replied(transaction, result)
+
+    def _break(self, why: str) -> None:
+        self.close()
+        self._owner.dropped(why)
+
+    def eof_received(self) -> bool:
+        """Let the transport close."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, unless it closed the connection itself."""
+        if not self._closed:
+            self._closed = True
+            self._owner.dropped(f"the connection dropped: {exc}" if exc else "the connection was closed by the other end")
+
+
+class RtuWire(asyncio.BufferedProtocol):
+    """Modbus RTU: one question at a time; what comes while none is open is dropped and told.
+
+    On a serial port (`fd`) a reply comes in many pieces. Its length is known, so after the first piece nothing is looked at until the last byte
+    can be there.
+    """
+
+    def __init__(self, transport: asyncio.Transport, owner: Owner, byte: float, fd: int | None) -> None:
+        self._transport, self._owner, self._byte, self._fd = transport, owner, byte, fd
+        self._loop = asyncio.get_running_loop()
+        self._asked: tuple[int, Question] | None = None
+        self._heard = b""
+        self._view = memoryview(bytearray(512))
+        self._closed = False
+        self._later: asyncio.TimerHandle | None = None
+
+    def send(self, unit: int, question: Question, frame: bytes) -> int:
+        """Send a question; return 0, since a serial line has no transactions."""
+        self._asked, self._heard = (unit, question), b""
+        self._transport.write(frame)
+        return 0
+
+    def forget(self, transaction: int) -> None:
+        """Wait no longer for the reply."""
+        self._asked = None
+
+    def close(self) -> None:
+        """Close the connection; nothing is reported any more."""
+        self._closed = True
+        if self._later is not None:
+            self._later.cancel()
+        self._transport.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next bytes go."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the bytes that have come."""
+        self.data_received(bytes(self._view[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; a whole reply, or what cannot be one, ends the question."""
+        if self._closed:
+            return
+        if self._asked is None:
+            self._owner.stale(-1)
+            return
+        self._heard += data
+        unit, question = self._asked
+        result: bytes | DeviceSaidNo | BadReply | None
+        try:
+            result = rtu_reply(unit, question, self._heard)
+        except (DeviceSaidNo, BadReply) as error:
+            result = error
+        if result is not None:
+            self._asked = None
+            self._owner.replied(0, result)
+        elif self._fd is not None and len(self._heard) > 1:
+            missing = (question.size + 3 if not self._heard[1] & 0x80 else 5) - len(self._heard)
+            self._loop.remove_reader(self._fd)
+            self._later = self._loop.call_later(missing * self._byte, self._listen)
+
+    def _listen(self) -> None:
+        self._later = None
+        if not self._closed and self._fd is not None:
+            self._loop.add_reader(self._fd, self._transport.intern_read_ready)  # type: ignore[attr-defined]  # pymodbus's serial transport
+
+    def eof_received(self) -> bool:
+        """Let the transport close."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, unless it closed the connection itself."""
+        if not self._closed:
+            self._closed = True
+            self._owner.dropped(f"the connection dropped: {exc}" if exc else "the connection was closed by the other end")
