@@ -12,6 +12,7 @@ from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
+from drivers import unece
 from drivers.opcua_value import portable_node
 
 __all__ = ["Argument", "Bounds", "FoundMethod", "FoundVariable", "Survey", "walk"]
@@ -238,7 +239,8 @@ class _Walk:
                 if name == "EURange" and isinstance(value, ua.Range):
                     one.range = (float(value.Low), float(value.High))
                 elif name == "EngineeringUnits" and isinstance(value, ua.EUInformation):
-                    one.unit = (int(value.UnitId), _clean(value.DisplayName.Text))
+                    known = value.NamespaceUri == unece.NAMESPACE  # else the number is somebody's own
+                    one.unit = (int(value.UnitId) if known else -1, _clean(value.DisplayName.Text))
         for inputs in _chunks(self._inputs):
             for (method, _), value in zip(inputs, await self._read([(node, AttributeIds.Value) for _, node in inputs]), strict=True):
                 method.inputs = _arguments(value)

@@ -25,6 +25,7 @@ _TYPES: Final[dict[str, SignalType]] = {
     "Boolean": "bool", "Int16": "int16", "UInt16": "uint16", "Int32": "int32", "UInt32": "uint32", "Float": "float32", "Double": "float64",
 }  # fmt: skip
 _CONSTANT: Final = re.compile(r"serial|identity|ident|device_?id|product_?code|order_?code|vendor|model|article", re.IGNORECASE)
+_LETTERS: Final = str.maketrans({"³": "3", "²": "2", "µ": "u", "μ": "u", "₃": "3"})  # as people write them
 _WIDE: Final = 1e9  # of a value whose range the server does not tell
 
 
@@ -52,7 +53,9 @@ def unit_of(variable: FoundVariable) -> str | None:
     found = unece.eu_of(number)
     if found is not None:
         return "" if found == "1" else found
-    return name if units.known(name) else None
+    plain = name.translate(_LETTERS).replace("°C", "degC").replace("·", "*")
+    written = re.sub(r"\bl\b", "L", re.sub(r"\bml\b", "mL", plain))
+    return written if units.known(written) else None
 
 
 def choose(paths: Sequence[str], path: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ from drivers.opcua_pki import Pki
 from drivers.tags import Quality
 from tests.faults.framing import Uacp
 from tests.faults.proxy import Corrupt, Proxy
-from tests.integration.foreign_opcua import PASSWORD, URI, USER, Foreign, foreign_server
+from tests.integration.foreign_opcua import PASSWORD, PROFILE, URI, USER, Foreign, foreign_server
 from tests.unit.test_opcua_pki import make
 
 pytestmark = pytest.mark.wire
@@ -164,8 +164,9 @@ def test_a_user_logs_on_and_a_wrong_password_stays_secret(server: Foreign, tmp_p
         async with open_driver(server.device(), data=data, timeout=3.0) as driver:
             await refusal(driver, "the server refuses anonymous users; name a user and a password_file")
         named = server.device(user=USER, password_file="password")
-        async with open_driver(named, data=data, timeout=3.0) as driver:
-            await good(driver)
+        for mode in ("sign_and_encrypt", "sign"):  # where it is only signed, the server asks for the password to be encrypted
+            async with open_driver(server.device(user=USER, password_file="password", mode=mode), data=data, timeout=3.0) as driver:
+                await good(driver)
         put(password, "not it, s3cret", 0o600)
         async with open_driver(named, data=data, timeout=3.0) as driver:
             why = await refusal(driver, "the server refuses user 'operator'; check the name and its password file")
@@ -395,3 +396,36 @@ def test_what_is_changed_on_the_wire_is_never_a_value(server: Foreign, tmp_path:
         assert (seen <= {20.0}, spoiled) == (True, 5)
 
     asyncio.run(main_())
+
+
+CELL = """
+[cell]
+id = "foreign"
+
+[devices.press]
+profile = "press"
+address = "{address}"
+security = "Aes256_Sha256_RsaPss"
+user = "operator"
+password_file = "press.password"
+tags = {{ "TT-101" = "temperature", "SY-101" = "speed" }}
+"""
+
+
+def test_the_steps_of_the_how_to(server: Foreign, tmp_path: Path) -> None:
+    """A cell file asks for security; check --online says what to do, until every tag is read."""
+    data = server.data(tmp_path / "data", trusts=False)
+    put(data / "press.password", PASSWORD, 0o600)
+    put(tmp_path / "press.toml", PROFILE, 0o644)
+    put(tmp_path / "cell.toml", CELL.format(address=server.endpoint), 0o644)
+
+    def blackmass(*arguments: str) -> tuple[int, str]:
+        result = CliRunner(env={"COLUMNS": "900"}).invoke(main, [*arguments, "--data", str(data)])
+        return result.exit_code, result.output
+
+    status, said = blackmass("check", str(tmp_path / "cell.toml"), "--online")
+    assert (status, "0 of 2 tags can be used" in said) == (1, True), said
+    assert blackmass("trust", said.partition("blackmass trust ")[2].partition(" ")[0])[0] == 0
+    status, said = blackmass("check", str(tmp_path / "cell.toml"), "--online")
+    assert (status, "2 of 2 tags can be used" in said) == (0, True), said
+    assert PASSWORD not in said

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drivers.device import Profile, load_profile
 from drivers.opcua_browse import Argument, FoundMethod, FoundVariable, Survey
-from drivers.opcua_draft import Draft, draft_profile
+from drivers.opcua_draft import Draft, draft_profile, unit_of
 from drivers.source import BadInput
 
 
@@ -50,6 +50,14 @@ def test_what_the_server_tells_of_eu_range_and_access_is_taken() -> None:
     assert "the server says furlong, which is not known here" in draft.text
     assert draft.text.count("the server does not tell: narrow it") == 2
     assert load(draft_profile(survey, "press", writable=True)).signals["t"].access == "write"
+
+
+@pytest.mark.parametrize(
+    ("written", "eu"),
+    [("°C", "degC"), ("m³/h", "m3/h"), ("µS/cm", "uS/cm"), ("l/min", "L/min"), ("ml", "mL"), ("", ""), ("Stück", None)],
+)
+def test_an_eu_without_a_code_of_ours_is_read_as_people_write_it(written: str, eu: str | None) -> None:
+    assert unit_of(variable("T", unit=(-1, written))) == eu
 
 
 def test_an_output_whose_range_has_no_zero_gets_a_safe_value_inside_it() -> None:
