@@ -140,7 +140,7 @@ class _Compiler:
     def _devices(self) -> None:
         self.devices: dict[str, Device] = {}
         self.bound: dict[str, tuple[str, str, TagBinding]] = {}  # tag: device, signal, binding
-        ends: dict[str, str] = {}
+        ends: dict[tuple[str, int], str] = {}  # port or line, and unit
         for unknown in set(self.addresses) - set(self.file.devices):
             self.say(("devices",), f"an address was given for {unknown!r}, but there is no such device; known: {', '.join(self.file.devices)}")
         for name, entry in self.file.devices.items():
@@ -157,9 +157,10 @@ class _Compiler:
                 continue
             if address.protocol != profile.protocol:
                 self.say((*at, "address"), f"address {address} speaks {address.protocol}, but profile {profile.id} is {profile.protocol}")
-            if address.port and str(address) in ends:
-                self.say((*at, "address"), f"address {address} is already that of device {ends[str(address)]}")
-            ends[str(address)] = name
+            end = (address.path, address.unit) if address.serial else (str(address), 0)
+            if end in ends and (address.serial or address.port):
+                self.say((*at, "address"), f"address {address} is already that of device {ends[end]}")
+            ends[end] = name
             poll = max(float(entry.poll if entry.poll is not None else self.file.cell.scan) / self.speed, FLOOR)
             self.devices[name] = Device(name, profile, address, poll, self.speed, self._security(name, entry, address))
             if SAFE_STATE in profile.signals and SAFE_STATE not in entry.tags.values():

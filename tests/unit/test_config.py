@@ -58,6 +58,7 @@ def test_the_demo_cell_is_good() -> None:
         ('security = "none"', 'security = "none"\npassword_file = "secret"', "a password needs the user whose it is"),
         ('poll = "250 ms"', 'security = "Basic256Sha256"', "has no security policies; use modbus-tls://"),
         ('address = "modbus-tcp://127.0.0.1:5021?unit=1"', 'address = "modbus-tcp://127.0.0.1:5020?unit=1"', "already that of device leach"),
+        ('"modbus-rtu:lines/wash?unit=1"', '"modbus-rtu:lines/wash?unit=2&baud=38400"', "already that of device hopper"),
         ('"TT-201" = "temperature"', '"TT-201" = "temperatur"', "no signal 'temperatur'; did you mean 'temperature'?"),
         ('"TT-201" = "temperature"', '"AT-101" = "temperature"', "already a signal of device shredder"),
         ('pv = "TT-201"', 'pv = "TT-2O1"', "no tag 'TT-2O1' in this cell; did you mean"),

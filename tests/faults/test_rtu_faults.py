@@ -1,0 +1,167 @@
+"""The device part of the fault campaign on a serial line that two devices share: a relay between two pseudo-terminals does the faults."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drivers.driver import WriteResult
+from tests.faults.bench import IDENTITY, MovingPlant, Watch, modbus_profile, served, until
+from tests.faults.framing import Rtu, rtu
+from tests.faults.proxy import Corrupt, Direction, Drop, Fault, Late, Rewrite, SerialRelay, Stale, Truncate
+
+pytestmark = pytest.mark.wire
+
+PROFILE = modbus_profile()
+
+
+def of(unit: int) -> Callable[[bytes], bool]:
+    return lambda message: message[0] == unit
+
+
+def is_values(message: bytes) -> bool:
+    return message[0] == 1 and message[1] in (3, 4)
+
+
+def is_write(message: bytes) -> bool:
+    return message[0] == 1 and message[1] == 16
+
+
+@asynccontextmanager
+async def bench(folder: Path) -> AsyncIterator[tuple[Watch, Watch, SerialRelay, MovingPlant]]:
+    """Serve units 1 and 2 on one line, behind a relay, and watch both."""
+    async with AsyncExitStack() as stack:
+        devices, plant, _ = await stack.enter_async_context(served(PROFILE, "modbus-rtu:far?unit={}&baud=115200", 2, folder))
+        relay = await stack.enter_async_context(SerialRelay(folder / "line", folder / "far", Rtu, lambda message: tuple(message[:2])))
+        near = [replace(device, address=replace(device.address, path="line")) for device in devices]
+        one = await stack.enter_async_context(Watch(near[0], folder, number=0))
+        two = await stack.enter_async_context(Watch(near[1], folder, number=1))
+        await one.lives()
+        await two.lives()
+        yield one, two, relay, plant
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 40.0))  # type: ignore[arg-type]
+
+
+def test_a_late_reply_is_never_another_tags_value(tmp_path: Path) -> None:
+    """A reply of either unit is held until after the time-out (0.3 s) and let go at moments from at once to 0.4 s later: `Watch` sees every value."""
+
+    async def main() -> None:
+        async with bench(tmp_path) as (one, two, relay, _):
+            for place, pause in enumerate((0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)):
+                late = Late(times=1, match=lambda message, place=place: message[0] == 1 + place % 2 and message[1] in (3, 4))
+                losses = one.driver.metrics.errors["timeout"] + two.driver.metrics.errors["timeout"]
+                relay.add(late)
+                await asyncio.wait_for(late.happened.wait(), 5.0)
+                await until(lambda losses=losses: one.driver.metrics.errors["timeout"] + two.driver.metrics.errors["timeout"] > losses, 3.0)
+                await asyncio.sleep(pause)
+                late.release()
+            assert await one.lives() < 5.0
+            assert await two.lives() < 5.0
+
+    run(main)
+
+
+ANSWERS: dict[str, Callable[[], Fault]] = {
+    "checksum": lambda: Corrupt(-1, match=of(1)),
+    "one bit": lambda: Corrupt(5, 0x04, match=is_values),
+    "cut off": lambda: Truncate(-3, match=is_values),
+    "another unit": lambda: Rewrite(lambda message: rtu(b"\x02" + message[1:-2]), match=of(1)),
+    "another function": lambda: Rewrite(lambda message: rtu(message[:1] + bytes([message[1] ^ 7]) + message[2:-2]), match=is_values),
+    "two bytes short": lambda: Rewrite(lambda message: rtu(message[:2] + bytes([message[2] - 2]) + message[3:-4]), match=is_values),
+    "two bytes long": lambda: Rewrite(lambda message: rtu(message[:2] + bytes([message[2] + 2]) + message[3:-2] + bytes(2)), match=is_values),
+    "stale": lambda: Stale(match=of(1)),
+    "noise before it": lambda: Rewrite(lambda message: b"\x00\xff\x7e" + message, match=of(1)),
+    "silence": lambda: Drop(match=of(1)),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_broken_reply_is_no_value_and_the_other_unit_lives(name: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path) as (one, two, relay, _):
+            fault = relay.add(ANSWERS[name]())
+            await asyncio.wait_for(fault.happened.wait(), 3.0)
+            if name != "noise before it":  # a driver may find the frame behind it
+                await until(one.any_bad, 3.0, lambda: (name, one.told()))
+            assert await two.lives(8.0) < 5.0, name
+            relay.clear()
+            assert await one.lives(8.0) < 5.0, name
+
+    run(main)
+
+
+def test_a_second_device_with_the_same_unit_id_is_never_shown(tmp_path: Path) -> None:
+    """It answers behind the first, with values of its own; or both at once, which is noise. A cell file with such a pair is refused."""
+
+    def another(message: bytes) -> bytes:
+        """Return the frame and, behind it, that of a device that reads 70,000 everywhere."""
+        count = message[2] // 4
+        values = struct.pack(
+            f">{count}f", *(IDENTITY if message[3:7] == struct.pack(">f", IDENTITY) and place == 0 else 70_000.0 for place in range(count))
+        )
+        return message + rtu(message[:3] + values)
+
+    def both(message: bytes) -> bytes:
+        return bytes(one & other for one, other in zip(message, another(message)[len(message) :], strict=True))
+
+    async def main() -> None:
+        async with bench(tmp_path) as (one, two, relay, _):
+            for how in (another, both):
+                fault = relay.add(Rewrite(how, match=lambda message: is_values(message) and message[2] % 4 == 0 and message[2] >= 12))
+                await asyncio.wait_for(fault.happened.wait(), 3.0)
+                end = time.monotonic() + 0.5
+                while time.monotonic() < end:
+                    await asyncio.sleep(0.02)
+                relay.clear()
+                assert await one.lives(8.0) < 5.0
+                assert await two.lives(8.0) < 5.0
+
+    run(main)
+
+
+@pytest.mark.parametrize("name", ["lost", "late", "checksum", "another address"])
+def test_a_write_whose_reply_is_lost_is_executed_once_and_unknown(name: str, tmp_path: Path) -> None:
+    faults: dict[str, Fault] = {}
+
+    async def main() -> None:
+        faults["lost"] = Drop(times=1, match=is_write)
+        faults["late"] = Late(times=1, match=is_write)
+        faults["checksum"] = Corrupt(-1, times=1, match=is_write)
+        faults["another address"] = Rewrite(lambda message: rtu(message[:3] + b"\x06" + message[4:-2]), times=1, match=is_write)
+        async with bench(tmp_path) as (one, two, relay, plant):
+            relay.add(faults[name])
+            [outcome] = await one.driver.write({"sp": 42.5})
+            assert outcome.result is WriteResult.UNKNOWN, outcome
+            if name == "late":
+                await asyncio.sleep(0.1)
+                faults[name].release()  # type: ignore[attr-defined]
+            assert await one.lives() < 5.0
+            assert await two.lives() < 5.0
+            assert plant.executed == [("d0", "sp", 42.5)]
+            assert relay.seen[Direction.REQUESTS][1, 16] == 1
+            await until(lambda: one.shown().value[PROFILE.place("sp")] == 42.5)
+
+    run(main)
+
+
+def test_an_adapter_that_is_pulled_out_is_bad_within_a_second_and_back_within_five(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path) as (one, two, relay, _):
+            await relay.unplug()
+            assert await until(lambda: one.bad() and two.bad(), 1.0, one.told) < 1.0
+            await asyncio.sleep(0.3)
+            relay.plug()
+            assert await one.lives() < 5.0
+            assert await two.lives() < 5.0
+
+    run(main)
