@@ -37,7 +37,7 @@ __all__ = ["Lost", "Session", "WrongDevice", "open_session"]
 log = logging.getLogger(__name__)
 
 _BEAT: Final = 0.5  # [s] between two looks at the identity of a device that is subscribed to
-_AUDIT: Final = 5.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
+_AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
 _UNSUPPORTED: Final = 0x800B0000  # Bad_ServiceUnsupported
 

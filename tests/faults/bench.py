@@ -62,11 +62,15 @@ class MovingPlant(StaticPlant):
         super().__init__(profiles)
         self.executed: list[tuple[str, str, float]] = []
         self.deaf = False
-        self._base = {name: base(number, profile) for number, (name, profile) in enumerate(self.profiles.items())}
+        self.fixed: dict[int, float] = {}  # places that do not move, of every device
+        self.base = {name: base(number, profile) for number, (name, profile) in enumerate(self.profiles.items())}
 
     def read(self, device: str) -> FloatArray:
         """Return the setpoints as they were written, and the rest as it moves."""
-        return np.where(self.profiles[device].writable, self.values[device], self._base[device] + int(self.time * 10.0) % COUNTS)
+        found: FloatArray = np.where(self.profiles[device].writable, self.values[device], self.base[device] + int(self.time * 10.0) % COUNTS)
+        for place, value in self.fixed.items():
+            found[place] = value
+        return found
 
     def write(self, device: str, signal: str, value: float) -> None:
         """Take a write."""

@@ -218,7 +218,7 @@ def refusing(code: int, match: Callable[[bytes], bool]) -> Rewrite:
 
 
 CODES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 11)
-OPEN = {4: "device failure", 5: "acknowledged", 11: "gateway target"}  # after which a write may have happened
+OPEN = (4, 5, 8, 10, 11)  # device failure, acknowledged, memory parity error, gateways: a write may have happened
 
 
 @pytest.mark.parametrize("what", ["read", "write"])
@@ -384,3 +384,14 @@ def test_nothing_is_told_but_changes(caplog: pytest.LogCaptureFixture) -> None:
         run(main)
     told = [record.levelname for record in caplog.records if record.name.startswith("drivers")]
     assert told == ["INFO"] + ["WARNING", "INFO"] * 3
+
+
+def test_all_tasks_and_sockets_end() -> None:
+    async def main() -> None:
+        for fault in (Drop(direction=Direction.BOTH), Reset(), Delay(0.2), Late()):
+            async with bench() as ([_], [proxy], _):
+                proxy.add(fault)
+                await asyncio.wait_for(fault.happened.wait(), 3.0)
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, 1.0, lambda: asyncio.all_tasks())
+
+    asyncio.run(main())

@@ -1,0 +1,240 @@
+"""The device part of the fault campaign on OPC UA. `Watch` looks at every reading: no value is ever another node's, or old and GOOD."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from drivers.device import Device
+from drivers.driver import WriteResult
+from simulators.serve import Servers
+from tests.faults.bench import IDENTITY, MovingPlant, Watch, opcua_profile, served, until
+from tests.faults.framing import Uacp, service
+from tests.faults.proxy import Corrupt, Delay, Direction, Drop, Duplicate, Fault, Late, Proxy, Reset, Stale, Truncate
+
+pytestmark = pytest.mark.wire
+
+URL = "opc.tcp://127.0.0.1:0"
+PROFILE = opcua_profile()
+WRITE, WRITTEN = 673, 676  # WriteRequest, WriteResponse (part 6, A.3)
+
+
+def is_written(message: bytes) -> bool:
+    return service(message) == WRITTEN
+
+
+def behind(device: Device, proxy: Proxy) -> Device:
+    return replace(device, address=replace(device.address, port=proxy.port))
+
+
+@asynccontextmanager
+async def bench(count: int = 1, *, within: float = 0.5) -> AsyncIterator[tuple[list[Watch], list[Proxy], MovingPlant, Servers]]:
+    """Serve devices, each behind a proxy of its own, and watch them; a driver waits for `within` [s]."""
+    async with AsyncExitStack() as stack:
+        devices, plant, servers = await stack.enter_async_context(served(PROFILE, URL, count))
+        watches, proxies = [], []
+        for number, device in enumerate(devices):
+            proxy = await stack.enter_async_context(Proxy("127.0.0.1", device.address.port, Uacp, service))
+            proxies.append(proxy)
+            watches.append(await stack.enter_async_context(Watch(behind(device, proxy), number=number, timeout=within)))
+        for watch in watches:
+            await watch.lives(10.0)
+        yield watches, proxies, plant, servers
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 60.0))  # type: ignore[arg-type]
+
+
+def test_twenty_resets_and_every_tag_lives() -> None:
+    """After each the values really change again: a subscription that is there and silent is no life."""
+
+    async def main() -> None:
+        async with bench() as ([watch], [proxy], _, _):
+            for _ in range(20):
+                assert proxy.reset() == 1
+                assert await watch.lives() < 5.0
+            assert watch.driver.metrics.connects == 21
+
+    run(main)
+
+
+def test_silence_is_bad_within_three_seconds_and_costs_no_other_device() -> None:
+    """Packets dropped (3 s for the campaign's 60: six time-outs), a half-open socket, replies 0.3 s late: one device each, one left alone."""
+
+    async def main() -> None:
+        async with bench(4) as (watches, proxies, _, _):
+            dropped, half, slow, other = watches
+            proxies[0].add(Drop(direction=Direction.BOTH))
+            assert proxies[1].half_open() == 1
+            proxies[2].add(Delay(0.3))
+            other.longest = 0.0
+            bad, back = await asyncio.gather(until(dropped.bad, 3.0, dropped.told), until(half.bad, 3.0, half.told))
+            assert max(bad, back) < 3.0
+            assert await half.lives() < 5.0
+            end = time.monotonic() + 3.0
+            while time.monotonic() < end:
+                assert dropped.bad()
+                assert other.good()
+                await asyncio.sleep(0.05)
+            assert other.longest < 0.2
+            assert proxies[0].accepted <= 10
+            for proxy in proxies:
+                proxy.clear()
+            assert await dropped.lives() < 5.0
+            assert await slow.lives() < 5.0
+
+    run(main)
+
+
+def test_a_server_that_is_gone_is_bad_within_a_second_and_back_within_five() -> None:
+    async def main() -> None:
+        async with bench() as ([watch], [proxy], _, _):
+            await proxy.refuse()
+            assert await until(watch.bad, 1.0, watch.told) < 1.0
+            await asyncio.sleep(0.5)
+            await proxy.accept()
+            assert await watch.lives() < 5.0
+
+    run(main)
+
+
+def test_a_server_that_comes_back_with_other_namespace_indices_is_never_a_wrong_value() -> None:
+    """In the second server our node ids, with the indices of the first, are other variables, in range; in the third our namespace is not there."""
+
+    async def main() -> None:
+        decoys = {f"decoy{place}": {"at": f"nsu=urn:decoy;s=m{place}", "type": "float64", "range": (0, 900_000)} for place in range(8)}
+        ours = {"ours": {"at": "nsu=urn:bench;s=identity", "type": "float64", "range": (0, 900_000)}}
+        signals = {**decoys, **ours, **PROFILE.model_dump()["signals"]}
+        identity = {"at": "nsu=urn:decoy;s=identity", "type": "float64", "value": IDENTITY}
+        shifted = PROFILE.model_validate({**PROFILE.model_dump(), "identity": identity, "signals": signals})
+        async with (
+            bench() as ([watch], [proxy], _, _),
+            served(shifted, URL) as ([other], plant, servers),
+            served(opcua_profile("urn:else"), URL) as (
+                [missing],
+                _,
+                _,
+            ),
+        ):
+            for place, name in enumerate(shifted.names):  # ours are there under our URI; the decoys are in windows of their own
+                plant.base["d0"][place] = 100.0 * (PROFILE.place(name) + 1) if name in PROFILE.names else 60_000.0
+            plant.fixed = {shifted.place("ours"): IDENTITY}
+            first = proxy.target
+            for target in (("127.0.0.1", other.address.port), ("127.0.0.1", missing.address.port), first, ("127.0.0.1", other.address.port)):
+                proxy.target = target
+                proxy.reset()
+                if target[1] == missing.address.port:
+                    await until(watch.bad, 3.0, watch.told)
+                    end = time.monotonic() + 1.0
+                    while time.monotonic() < end:
+                        assert watch.bad()
+                        await asyncio.sleep(0.02)
+                    assert "urn:bench" in watch.driver.metrics.why
+                else:
+                    assert await watch.lives() < 5.0
+            assert servers.endpoints["d0"].port == other.address.port
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["items", "subscriptions"])
+def test_a_subscription_that_dies_on_a_live_link_is_noticed_within_three_seconds(what: str) -> None:
+    """The server forgets its subscriptions, or their items, and says nothing; it answers and publishes as before. `Watch` bears 3 s of standstill."""
+
+    async def main() -> None:
+        async with bench() as ([watch], _, _, servers):
+            service = servers._listeners["d0"]._server.iserver.subscription_service
+            assert service.subscriptions
+            for number, subscription in list(service.subscriptions.items()):
+                if what == "items":
+                    subscription.monitored_item_srv.delete_all_monitored_items()
+                else:
+                    await service.delete_subscriptions([number])
+            begun = time.monotonic()
+            await until(lambda: watch.driver.metrics.losses >= 1, 3.0, watch.told)
+            assert await watch.lives() < 5.0
+            assert time.monotonic() - begun < 5.0
+
+    run(main)
+
+
+ANSWERS: dict[str, Callable[[], Fault]] = {
+    "cut off": lambda: Truncate(-5, times=1),
+    "a request number that nobody has": lambda: Corrupt(20, 0x40, times=1, match=lambda message: message[:3] == b"MSG"),
+    "a sequence number out of order": lambda: Corrupt(17, 0x40, times=1, match=lambda message: message[:3] == b"MSG"),
+    "another channel": lambda: Corrupt(8, times=1, match=lambda message: message[:3] == b"MSG"),
+    "another service": lambda: Corrupt(26, 0x08, times=1, match=lambda message: message[:3] == b"MSG"),
+    "a status that is bad": lambda: Corrupt(43, 0x80, times=1, match=lambda message: message[:3] == b"MSG"),
+    "another size": lambda: Corrupt(4, 0x10, times=1),
+    "no chunk there is": lambda: Corrupt(3, 0x20, times=1),
+    "no message there is": lambda: Corrupt(0, 0x20, times=1),
+    "twice": lambda: Duplicate(times=3),
+    "the one before": lambda: Stale(times=3),
+    "late": lambda: Late(times=1),
+}
+
+
+def test_an_answer_that_does_not_belong_is_never_a_value_and_passes() -> None:
+    async def one(name: str, watch: Watch, proxy: Proxy) -> None:
+        fault = proxy.add(ANSWERS[name]())
+        await asyncio.wait_for(fault.happened.wait(), 3.0)
+        if isinstance(fault, Late):
+            await asyncio.sleep(0.7)
+            fault.release()
+        await asyncio.sleep(0.2)
+        assert await watch.lives(10.0) < 5.0, name
+
+    async def main() -> None:
+        async with bench(len(ANSWERS)) as (watches, proxies, _, _):
+            await asyncio.gather(*map(one, ANSWERS, watches, proxies))
+
+    run(main)
+
+
+LOSSES: dict[str, Callable[[], Fault]] = {
+    "lost": lambda: Drop(times=1, match=is_written),
+    "late": lambda: Late(times=1, match=is_written),
+    "cut off with the connection": lambda: Reset(times=1, match=is_written),
+    "of a request that nobody made": lambda: Corrupt(20, 0x40, times=1, match=is_written),
+}
+
+
+def test_a_write_whose_reply_is_lost_is_executed_once_and_unknown() -> None:
+    """The device counts what it executes, the proxy what was sent."""
+
+    async def one(name: str, watch: Watch, proxy: Proxy, plant: MovingPlant) -> None:
+        fault, device = proxy.add(LOSSES[name]()), watch.driver.device.name
+        [outcome] = await watch.driver.write({"sp": 42.5})
+        assert outcome.result is WriteResult.UNKNOWN, (name, outcome)
+        assert fault.done == 1
+        if isinstance(fault, Late):
+            fault.release()
+        assert await watch.lives(8.0) < 5.0, name
+        assert [entry for entry in plant.executed if entry[0] == device] == [(device, "sp", 42.5)], name
+        assert proxy.seen[Direction.REQUESTS][WRITE] == 1, name
+        await until(lambda: watch.shown().value[PROFILE.place("sp")] == 42.5)
+
+    async def main() -> None:
+        async with bench(len(LOSSES)) as (watches, proxies, plant, _):
+            await asyncio.gather(*(one(name, watch, proxy, plant) for name, watch, proxy in zip(LOSSES, watches, proxies, strict=True)))
+
+    run(main)
+
+
+def test_accepted_and_nothing_comes_of_it_is_a_mismatch() -> None:
+    async def main() -> None:
+        async with bench() as ([watch], _, plant, _):
+            plant.deaf = True
+            [outcome] = await watch.driver.write({"sp": 42.5})
+            assert (outcome.result, outcome.found) == (WriteResult.MISMATCH, 0.0)
+            plant.deaf = False
+            [outcome] = await watch.driver.write({"sp": 42.5})
+            assert outcome.result is WriteResult.CONFIRMED
+
+    run(main)
