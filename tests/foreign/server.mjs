@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { OPCUACertificateManager } from "node-opcua-certificate-manager";
 import { DataType, MessageSecurityMode, SecurityPolicy, StatusCodes, Variant, VariantArrayType } from "node-opcua-client";
-import { standardUnits } from "node-opcua-data-access";
+import { Range, standardUnits } from "node-opcua-data-access";
 import { OPCUAServer } from "node-opcua-server";
 
 const MAIN = "urn:foreign:press";
@@ -36,6 +36,7 @@ const build = (addressSpace) => {
   make("Mode", DataType.UInt16, { value: 2 });
   make("Steps", DataType.Int32, { value: 7 });
   make("Curve", DataType.Double, { arrayType: VariantArrayType.Array, value: new Float64Array([1, 2, 3, 4]) }, { valueRank: 1 });
+  make("Limits", "Range", { dataType: DataType.ExtensionObject, value: new Range({ low: 2.5, high: 97.5 }) }, readOnly);
   make("Name", DataType.String, { value: "press 7" }, readOnly);
   space.addObject({ organizedBy: press, browseName: "Ring", nodeId: "s=ring" }).addReference({ referenceType: "Organizes", nodeId: press });
   // Each other namespace has a node of the same name: a stale index would read it

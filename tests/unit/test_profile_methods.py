@@ -82,7 +82,7 @@ inputs.by = { type = "float32", eu = "rpm" }
 
 @pytest.mark.parametrize(("events", "good"), [("server", True), ("nsu=urn:blackmass:shredder;s=drive", True), ("drive", False)])
 def test_events_come_from_the_server_or_a_node(events: str, good: bool, tmp_path: Path) -> None:
-    path = written(tmp_path, SHREDDER + f'[opcua]\nevents = "{events}"\nmin_severity = 300\n')
+    path = written(tmp_path, SHREDDER.replace('events = "server"', f'events = "{events}"\nmin_severity = 300'))
     if good:
         assert load_profile(path).opcua.min_severity == 300
     else:
