@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from drivers.device import Device
 from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
-from drivers.modbus_codec import text_of
+from drivers.modbus_codec import places_of, quiet, text_of
 from drivers.modbus_frames import BadReply, DeviceSaidNo, LinkDown, read
 from drivers.modbus_line import Line, release_line, share_line
 from drivers.modbus_plan import IDENTITY, Request, TextSpot, halves, plan, requests_for, spots, text_spots
@@ -41,7 +40,7 @@ class _Block:
 
     request: Request
     asked: Asked
-    places: IndexArray
+    places: slice | IndexArray
     due: float = -math.inf
     after: float = -math.inf
 
@@ -80,6 +79,7 @@ class ModbusDriver(Driver):
         self._shown: FloatArray = self._found[:n]
         self._received: FloatArray = np.full(n + 1, -np.inf)  # [s]
         self._heard = -math.inf  # [s] when anything was
+        self._zeros: FloatArray = np.zeros(n)
         self._times: TimeArray = np.zeros(n, dtype=np.int64)  # Modbus gives none
         self._deadbands: FloatArray | None = device.deadbands if device.deadbands.any() else None
 
@@ -99,7 +99,7 @@ class ModbusDriver(Driver):
         self.metrics.connected, self.metrics.why = False, "closed"
 
     def _block(self, line: Line, request: Request, due: float = -math.inf) -> _Block:
-        return _Block(request, line.frame(self._unit, request.question), np.array(request.places, dtype=np.intp), due)
+        return _Block(request, line.frame(self._unit, request.question), places_of(request.places), due)
 
     # reading ------------------------------------------------------------------------------------------------------------
 
@@ -166,25 +166,26 @@ class ModbusDriver(Driver):
             if not self.metrics.connected or now - self._heard > _NO_TURN:
                 return self._gone(None if not self.metrics.connected else "timeout", f"no turn on the link to {line.where}; see blackmass plan")
             return self._reading()
-        refusals: Counter[str] = Counter()
+        refusals: list[str] = []
         told = self._take_texts(texts, replies, begun)
         self._found[-1] = np.nan
-        for block, reply, time in zip(blocks, replies[len(texts) :], times[len(texts) :], strict=True):
-            if reply is None:
-                break  # the time was over; it stays due
-            if block.request.period > self._often:
-                block.due = max(block.due + block.request.period, begun + 0.5 * block.request.period)
-            if isinstance(reply, DeviceSaidNo):
-                refusals[str(reply)] += 1
-                self._found[block.places] = np.nan
-                if reply.code in _NO_SUCH:
-                    self._narrow(line, block, reply, now)
-            else:
-                block.request.block.decode(reply, self._found)
-                if block.after > -math.inf:
-                    self._release(line, block)
-            self._received[block.places] = time
-        self._count("exception", refusals.total())
+        with quiet():
+            for block, reply, time in zip(blocks, replies[len(texts) :], times[len(texts) :], strict=True):
+                if reply is None:
+                    break  # the time was over; it stays due
+                if block.request.period > self._often:
+                    block.due = max(block.due + block.request.period, begun + 0.5 * block.request.period)
+                if isinstance(reply, DeviceSaidNo):
+                    refusals.append(str(reply))
+                    self._found[block.places] = np.nan
+                    if reply.code in _NO_SUCH:
+                        self._narrow(line, block, reply, now)
+                else:
+                    block.request.block.put(reply, self._found)
+                    if block.after > -math.inf:
+                        self._release(line, block)
+                self._received[block.places] = time
+        self._count("exception", len(refusals))
         if (why := self._impostor(line, told, refusals)) is not None:
             self._identified = 0
             return self._gone("identity", why)
@@ -218,17 +219,20 @@ class ModbusDriver(Driver):
                 self.texts[name] = text_of(reply[: text.length], text.byte_order or profile.modbus.byte_order, text.encoding)
         return told
 
-    def _impostor(self, line: Line, told: str, refusals: Counter[str]) -> str | None:
+    def _impostor(self, line: Line, told: str, refusals: Sequence[str]) -> str | None:
         """Return why it is not the device that the profile describes; None if it is."""
         profile, found = self.device.profile, float(self._found[-1])
-        identity, other = profile.identity, f"another device answers at {self.device.address}"
+        identity = profile.identity
+        if found == identity.value or (identity.text and told == identity.text):
+            return None
+        other = f"another device answers at {self.device.address}"
         if identity.text:
-            return None if told == identity.text else f"identity is {told!r} at {identity.at}, expected {identity.text!r}: {other}"
+            return f"identity is {told!r} at {identity.at}, expected {identity.text!r}: {other}"
         if math.isnan(found):
             if self._identified == line.epoch:
                 return None  # refused this time, and right before on this connection
-            return f"identity at {identity.at} could not be read: {', '.join(refusals) or 'not a number'}; check the profile {profile.id}"
-        return None if found == identity.value else f"identity is {found:g} at {identity.at}, expected {identity.value:g}: {other}"
+            return f"identity at {identity.at} could not be read: {', '.join(refusals[:3]) or 'not a number'}; check the profile {profile.id}"
+        return f"identity is {found:g} at {identity.at}, expected {identity.value:g}: {other}"
 
     def _reading(self) -> Reading:
         found = self._found[: self._n]
@@ -238,11 +242,12 @@ class ModbusDriver(Driver):
             values = self._shown
         else:
             values = found.copy()
+        received = self._received[: self._n].copy()
+        if math.isfinite(values.dot(self._zeros)):  # the quickest way to see that all are finite
+            return Reading(values, np.zeros(self._n, dtype=np.uint8), self._times, received)
         good: BoolArray = np.isfinite(values)
         quality: QualityArray = np.where(good, np.uint8(Quality.GOOD), np.uint8(Quality.BAD))
-        if not good.all():
-            values = np.where(good, values, np.nan)
-        return Reading(values, quality, self._times, self._received[: self._n].copy())
+        return Reading(np.where(good, values, np.nan), quality, self._times, received)
 
     # quarantine ---------------------------------------------------------------------------------------------------------
 

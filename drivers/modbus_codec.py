@@ -28,6 +28,8 @@ __all__ = [
     "Way",
     "decode_one",
     "encode_one",
+    "places_of",
+    "quiet",
     "registers_of",
     "table_of",
     "text_of",
@@ -46,6 +48,7 @@ _FORMAT: Final[dict[SignalType, str]] = {
     "float32": ">f4",
     "float64": ">f8",
 }
+_NOTHING: Final[NDArray[np.uint8]] = np.zeros(0, dtype=np.uint8)
 # places of the words on the wire, most significant first
 _WORDS: Final[dict[WordOrder, dict[int, tuple[int, ...]]]] = {
     "big": {1: (0,), 2: (0, 1), 4: (0, 1, 2, 3)},
@@ -108,7 +111,7 @@ class Way:
         """Which bit of the register as it is sent."""
         return self.bit if self.byte_order == "big" else self.bit ^ 8
 
-    def byte_places(self) -> list[int]:
+    def byteplaces_of(self) -> list[int]:
         """Return, for each byte of the big-endian number, which byte of its registers on the wire holds it."""
         pair = (0, 1) if self.byte_order == "big" else (1, 0)
         return [2 * word + byte for word in _WORDS[self.word_order][registers_of(self.type)] for byte in pair]
@@ -123,7 +126,7 @@ class Item:
     place: int
 
 
-def _places(numbers: Sequence[int]) -> slice | IndexArray:
+def places_of(numbers: Sequence[int]) -> slice | IndexArray:
     """Return a slice where the numbers follow each other, since that costs nothing, else an index array."""
     first = numbers[0]
     if list(numbers) == list(range(first, first + len(numbers))):
@@ -138,8 +141,8 @@ class _Group:
         way = items[0].way
         self.type: np.dtype[Any] = np.dtype(_FORMAT[way.type])
         self.boolean = way.type == "bool"
-        self.places = _places([item.place for item in items])
-        size, order = self.type.itemsize, way.byte_places()
+        self.places = places_of([item.place for item in items])
+        size, order = self.type.itemsize, way.byteplaces_of()
         self.index: IndexArray = np.array([[2 * item.start + byte for byte in order] for item in items], dtype=np.intp)
         if self.index.max() >= 2 * count:
             raise ValueError(f"an item ends at register {int(self.index.max()) // 2}, outside a block of {count} registers")
@@ -159,10 +162,14 @@ class _Group:
         self.nan = _table({place: _codes(item.way) for place, item in enumerate(items) if item.way.nan})
         self.codes = _table({place: np.array(item.way.codes) for place, item in enumerate(items) if item.way.codes})
         self.wide = self.type.kind in "iu" and size == 8
+        self.direct = self.plain and not self.boolean and self.nan is None and self.codes is None
 
     def decode(self, wire: bytes, raw: NDArray[np.uint8], out: FloatArray) -> None:
         view = self.view
         numbers = np.frombuffer(wire, view[0], self.n, view[1]) if view is not None else raw[self.index].view(self.type)[:, 0]
+        if self.direct:
+            out[self.places] = numbers
+            return
         if self.boolean:
             flags = numbers if self.shift is None else (numbers >> self.shift) & self.mask
             values = (flags != 0).astype(np.float64)
@@ -222,6 +229,11 @@ def _codes(way: Way) -> NDArray[Any]:
     return np.array([int(code) % 2 ** (8 * dtype.itemsize) for code in way.nan], dtype=f"u{dtype.itemsize}").view(dtype)
 
 
+def quiet() -> np.errstate:
+    """Return the context in which a signalling NaN, or a float64 that its scale takes beyond the largest, is decoded without a word."""
+    return np.errstate(invalid="ignore", over="ignore")
+
+
 class RegisterBlock:
     """The values in a run of registers. `count` registers hold `items`; gaps between them read as 0 and are ignored."""
 
@@ -232,15 +244,20 @@ class RegisterBlock:
         for item in self.items:
             same.setdefault((item.way.type, item.way.byte_order, item.way.word_order), []).append(item)
         self._groups = [_Group(group, count) for group in same.values()]
+        self._gathers = any(group.view is None for group in self._groups)
 
     def decode(self, wire: bytes, out: FloatArray) -> None:
         """Put the values [eu of each] of a block as it came, `2 * count` bytes, into `out` (n,) at their places."""
+        with quiet():
+            self.put(wire, out)
+
+    def put(self, wire: bytes, out: FloatArray) -> None:
+        """Do as `decode` does, inside of a `quiet` that the caller has around many of them."""
         if len(wire) != 2 * self.count:
             raise ValueError(f"expected {self.count} registers ({2 * self.count} bytes), got {len(wire)} bytes")
-        raw = np.frombuffer(wire, dtype=np.uint8)
-        with np.errstate(invalid="ignore", over="ignore"):  # a signalling NaN, or a float64 that its scale takes beyond the largest
-            for group in self._groups:
-                group.decode(wire, raw, out)
+        raw = np.frombuffer(wire, dtype=np.uint8) if self._gathers else _NOTHING
+        for group in self._groups:
+            group.decode(wire, raw, out)
 
     def encode(self, values: FloatArray) -> bytes:
         """Return the block, `2 * count` bytes, that holds `values` (n,) [eu of each]; what a type cannot hold is clipped.
@@ -269,6 +286,10 @@ class BitBlock:
         if len(wire) != (self.count + 7) // 8:
             raise ValueError(f"expected {self.count} bits ({(self.count + 7) // 8} bytes), got {len(wire)} bytes")
         out[self._places] = np.unpackbits(np.frombuffer(wire, dtype=np.uint8), bitorder="little")[self._index]
+
+    def put(self, wire: bytes, out: FloatArray) -> None:
+        """Do as `decode` does."""
+        self.decode(wire, out)
 
     def encode(self, values: FloatArray) -> list[bool]:
         """Return the `count` bits that hold `values` (n,); NaN is false."""
@@ -306,7 +327,7 @@ def encode_one(value: float, way: Way) -> list[int]:
         raise ValueError(f"{value:g} is a code for no value; it cannot be written")
     wire = one.tobytes()
     raw = bytearray(len(wire))
-    for byte, at in zip(wire, way.byte_places(), strict=True):
+    for byte, at in zip(wire, way.byteplaces_of(), strict=True):
         raw[at] = byte
     return list(words_of(bytes(raw)))
 

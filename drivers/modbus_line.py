@@ -34,10 +34,10 @@ _BUSY: Final = 6
 _BUSY_PAUSE: Final = 0.05  # [s]
 _BUSY_TIMES: Final = 2
 _NOT_THERE: Final = (10, 11)  # a gateway says that the unit behind it does not answer
-_MUTE: Final = 2  # timeouts without a byte in between after which a TCP connection is taken for dead
+_MUTE: Final = 2  # timeouts without a byte in between, and no unit that answers: then a TCP connection is taken for dead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # frozen costs a microsecond
 class _Flight:
     """A request that is out."""
 
@@ -105,13 +105,11 @@ class Line:
         job.urgent = urgent
         if not asked:
             return job
-        job.expiry = self._loop.call_at(until, self._expire, job)
         self._turns.jobs.append(job)
+        if self._late_timer is None or self._late_timer.when() > until:
+            self._look_at(until)
         self._kick()
-        try:
-            return await job.future
-        finally:
-            job.expiry.cancel()
+        return await job.future
 
     def forget(self, unit: Unit) -> None:
         """Note that nobody asks a unit any more."""
@@ -155,13 +153,13 @@ class Line:
             unit = job.unit
             if flight and len(flight) >= unit.in_flight:
                 return
-            patience, left = unit.patience(job.within, alone=turns.alone), job.until - now
+            patience, left = unit.patience(job.within, alone=turns.alone) if unit.failures else job.within, job.until - now
             if left < 0.5 * patience:  # too late to wait for a reply
                 self._expire(job)
                 continue
             place = turns.take(job)
             question, frame = job.asked[place]
-            due = now + min(patience, left)
+            due = now + (patience if patience < left else left)
             if self._rtu:
                 due += (len(frame) + question.size + 3) * self._byte
             unit.tried_at, job.sent = now, True
@@ -221,7 +219,8 @@ class Line:
                 return
         unit.answered(now, now - out.sent)
         job.take(out.place, result, now)
-        self._kick()
+        if job.todo or self._turns.jobs or self._rtu:
+            self._kick()
 
     def stale(self, unit: int) -> None:
         """Note a reply to a question that is no longer waited for; it is dropped."""
@@ -241,9 +240,11 @@ class Line:
         self._fail_all(LinkDown("drop", self._why, sent=True))
 
     def _late(self) -> None:
-        """Fail the requests whose replies are late."""
+        """Fail the requests whose replies are late, and end the jobs whose time is over. One timer for all, set anew when it has rung."""
         self._late_timer = None
         now = self._loop.time()
+        for job in [job for job in self._turns.jobs if job.until <= now + 1e-3]:
+            self._expire(job)
         for transaction, out in list(self._flight.items()):
             if out.due > now + 1e-3:
                 continue
@@ -259,10 +260,10 @@ class Line:
             self._fail(job, LinkDown("timeout", why, sent=True))
             if self._rtu:
                 self._guard(out, now, why)
-            elif self._mute >= _MUTE:
+            elif self._mute >= _MUTE and all(other.failures for other in self._turns.units.values()):
                 self._cut(now, why)
-        if self._flight:
-            self._look_at(max(min(out.due for out in self._flight.values()), now + 1e-3))
+        if times := [out.due for out in self._flight.values()] + [job.until for job in self._turns.jobs]:
+            self._look_at(max(min(times), now + 1e-3))
         self._kick()
 
     def _guard(self, out: _Flight, now: float, why: str) -> None:

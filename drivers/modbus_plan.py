@@ -127,7 +127,8 @@ def spots(profile: Profile, periods: FloatArray | None = None) -> list[Spot]:
     borders = _Borders(profile)
     for place, (name, signal) in enumerate(profile.signals.items()):
         table, number = table_of(signal.at)
-        spot = Spot(name, table, number - base, 1 if table in _BITS else registers_of(signal.type), Way.of(signal, options), place, wanted[place])
+        way, count = (Way(signal.type), 1) if table in _BITS else (Way.of(signal, options), registers_of(signal.type))  # a bit has no order
+        spot = Spot(name, table, number - base, count, way, place, wanted[place])
         found.append(spot)
         if signal.access == "write":
             _check_write(profile, spot)

@@ -74,7 +74,6 @@ class Job:
         self.out = 0  # requests that wait for their replies
         self.sent = False  # any
         self.closing = False  # nothing more is sent
-        self.expiry: asyncio.TimerHandle | None = None
 
     def take(self, place: int, reply: bytes | DeviceSaidNo, now: float) -> None:
         """Note a reply; the last one ends the job."""
@@ -112,7 +111,7 @@ class Turns:
     def charge(self, seconds: float, now: float) -> None:
         """Note that a dead unit held the link for `seconds` [s] until `now`."""
         self._settle(now)
-        self._debt += seconds
+        self._debt += seconds * (1.0 - DEAD_SHARE)  # its share has been paid in the meantime
 
     def _settle(self, now: float) -> None:
         if now > self._seen:

@@ -15,8 +15,8 @@ from drivers.modbus_plan import Request, Spot
 
 __all__ = ["Order", "Refusal", "found_in", "orders", "refused"]
 
-# 4: failed while it did it; 5: will take long; 8: its memory is doubtful; 11: the gateway has heard nothing. It may have happened
-_DONE_OR_NOT: Final = (4, 5, 8, 11)
+# 4: failed while it did it; 5: will take long; 8: its memory is doubtful; 10, 11: a gateway lost it or its reply. It may have happened
+_DONE_OR_NOT: Final = (4, 5, 8, 10, 11)
 _MOST_COILS: Final = 1968  # of one request, Modbus application protocol V1.1b3, 6.11
 
 

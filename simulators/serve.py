@@ -130,17 +130,18 @@ class Servers:
                 made[path] = listeners[name] = AsciiLine(path, AsciiInstrument(station), max(period, _TICK))
                 continue
             from simulators.modbus_slave import ModbusSlave
-            from simulators.serve_modbus import RtuLine, TcpListener
+            from simulators.serve_modbus import RtuLine, TcpListener, server_context
 
-            tcp = address.scheme == "modbus-tcp"
-            key = (address.host, address.port or -len(made)) if tcp else self._data / address.path
+            key = self._data / address.path if address.serial else (address.host, address.port or -len(made))
             units = shared.setdefault(key, {})
             if address.unit in units:
                 taken = units[address.unit].station.device.name
                 raise CannotServe(f"device {name}: unit {address.unit} at {address} is already {taken}; change unit= in its address")
             units[address.unit] = ModbusSlave(station)
             if key not in made:
-                made[key] = RtuLine(key, units) if isinstance(key, Path) else TcpListener(address.host, address.port, units)
+                tls = server_context(self._data) if address.scheme == "modbus-tls" else None
+                rtu = address.scheme == "modbus-rtu-tcp"
+                made[key] = RtuLine(key, units) if isinstance(key, Path) else TcpListener(address.host, address.port, units, rtu=rtu, tls=tls)
             listeners[name] = made[key]
         return listeners
 

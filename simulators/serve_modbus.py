@@ -7,7 +7,9 @@ requests that the standard refuses, and would be the driver's own code at both e
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from drivers.device import Address
 from simulators.modbus_slave import ModbusSlave
 from simulators.pty_line import PtyLine
 
-__all__ = ["RtuLine", "TcpListener"]
+__all__ = ["RtuLine", "TcpListener", "server_context"]
 
 _MOST_CONNECTIONS: Final = 32
 _STALE: Final = 0.1  # [s] after which the rest of a broken frame on a line is dropped
@@ -49,6 +51,11 @@ def crc(data: bytes) -> int:
     return value
 
 
+def with_crc(frame: bytes) -> bytes:
+    """Return a frame of a line with its checksum."""
+    return frame + struct.pack("<H", crc(frame))
+
+
 def frame_size(data: bytes) -> int:
     """Return how many bytes of `data` are the first frame of a line; 0 while there is none.
 
@@ -61,6 +68,17 @@ def frame_size(data: bytes) -> int:
     if size and len(data) >= size and crc(data[:size]) == 0:
         return size
     return len(data) if crc(data) == 0 else 0
+
+
+def server_context(data: Path) -> ssl.SSLContext:
+    """Return what a device shows and checks over TLS: ``DATA/tls/device.pem`` and ``device.key``, and ``clients.pem`` if clients must show one."""
+    folder = data / "tls"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "device.pem", folder / "device.key")
+    if (clients := folder / "clients.pem").exists():
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 class _Endpoint:
@@ -107,11 +125,25 @@ class _Connection(asyncio.Protocol):
                 self.transport.write(struct.pack(">HHHB", transaction, 0, len(reply) + 1, unit) + reply)
 
 
-class TcpListener(_Endpoint):
-    """Modbus TCP at one host and port; `open` picks a free port for port 0 and keeps it."""
+class _RtuConnection(_Connection):
+    """Frames of a serial line in a socket, as a device server of RS-485 passes them on."""
 
-    def __init__(self, host: str, port: int, units: dict[int, ModbusSlave]) -> None:
+    def data_received(self, data: bytes) -> None:
+        assert self.transport is not None
+        self._waiting = (self._waiting + data)[-2 * _LONGEST :]
+        while size := frame_size(self._waiting):
+            frame, self._waiting = self._waiting[:size], self._waiting[size:]
+            if reply := self._listener.answer(frame[0], frame[1:-2]):
+                self.transport.write(with_crc(frame[:1] + reply))
+
+
+class TcpListener(_Endpoint):
+    """Modbus TCP at one host and port, or RTU in a socket, or TLS; `open` picks a free port for port 0 and keeps it."""
+
+    def __init__(self, host: str, port: int, units: dict[int, ModbusSlave], *, rtu: bool = False, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(units)
+        self._connection = _RtuConnection if rtu else _Connection
+        self._tls = tls
         self.host, self.port = host, port
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -119,7 +151,7 @@ class TcpListener(_Endpoint):
     async def open(self) -> None:
         """Listen; raise `OSError` when the port is taken."""
         if self._server is None:
-            self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), self.host, self.port)
+            self._server = await asyncio.get_running_loop().create_server(lambda: self._connection(self), self.host, self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -139,7 +171,7 @@ class TcpListener(_Endpoint):
 
     def address(self, asked: Address) -> Address:
         """Return the address with the real port."""
-        return Address(asked.scheme, asked.host, self.port, asked.path, asked.unit, asked.baud)
+        return replace(asked, port=self.port)
 
 
 class RtuLine(_Endpoint, PtyLine):
@@ -161,4 +193,4 @@ class RtuLine(_Endpoint, PtyLine):
         while size := frame_size(self._waiting):
             frame, self._waiting = self._waiting[:size], self._waiting[size:]
             if reply := self.answer(frame[0], frame[1:-2]):
-                self.send(frame[:1] + reply + struct.pack("<H", crc(frame[:1] + reply)))
+                self.send(with_crc(frame[:1] + reply))

@@ -1,14 +1,16 @@
 """Profiles to requests: few, within the limits, nothing lost and nothing split."""
 
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.device import Profile, load_profile, profile_folder
 from drivers.modbus_codec import registers_of
-from drivers.modbus_plan import PlanError, Request, line_time, plan, spots
+from drivers.modbus_plan import PlanError, Request, halves, line_time, plan, requests_for, spots, text_spots
 
 PROFILES = [load_profile(path) for path in sorted(profile_folder().glob("*.toml"))]
 MODBUS = [profile for profile in PROFILES if profile.protocol == "modbus"]
@@ -66,33 +68,90 @@ def test_addresses_count_from_the_base() -> None:
         ({"a": {"at": "input:2", "access": "write"}}, "input cannot be written"),
         ({"a": {"at": "holding:65535"}}, "addresses go from 0 to 65535"),
         ({"a": {"at": "input:0", "type": "uint16"}}, "a and identity overlap|identity and a overlap"),
+        ({"a": {"at": "holding:3", "type": "bool", "bit": 2, "access": "write"}}, "function 22 writes one bit"),
+        ({"a": {"at": "input:90"}}, "outside of modbus.readable or in modbus.forbidden"),
+        ({"a": {"at": "holding:59"}}, "outside of modbus.readable or in modbus.forbidden"),
+        ({"a": {"at": "holding:4", "type": "float64", "access": "write"}}, "more than max_write_registers, 2"),
+        ({"a": {"at": "holding:4", "type": "float64"}}, "more than max_registers, 3"),
     ],
 )
 def test_profiles_that_cannot_be_read(signals: dict[str, dict[str, Any]], why: str) -> None:
+    limits = {"max_registers": 3, "max_write_registers": 2} if "more than" in why else {}
     with pytest.raises(PlanError, match=why):
-        plan(profile(signals))
+        plan(profile(signals, readable=["input:0-80"], forbidden=["holding:60-61"], **limits))
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["uint16", "float32", "float64"])), max_size=20),
-    st.integers(4, 125),
-    st.integers(0, 30),
-)
-def test_every_plan_brings_everything_within_the_limits(parts: list[tuple[int, Any]], most: int, gap: int) -> None:
-    signals, address = {}, 1
-    for number, (skip, type_) in enumerate(parts):
-        address += skip
-        signals[f"s{number}"] = {"at": f"input:{address}", "type": type_}
+@given(st.data())
+def test_every_plan_brings_everything_within_the_limits(data: st.DataObject) -> None:
+    """Every value once and whole, in requests that keep to sizes, to what is readable and off what is forbidden, one period each."""
+    signals, address, used = dict[str, dict[str, Any]](), 1, {("input", 0)}
+    for number in range(data.draw(st.integers(0, 25))):
+        address += data.draw(st.integers(0, 30))
+        type_: Any = data.draw(st.sampled_from(["bool", "uint16", "float32", "float64"]))
+        table = data.draw(st.sampled_from(["input", "holding", *(["coil"] if type_ == "bool" else [])]))
+        signals[f"s{number}"] = {"at": f"{table}:{address}", "type": type_, "range": [0, data.draw(st.sampled_from([1, 2]))]}
+        used |= {(table, address + place) for place in range(registers_of(type_))}
         address += registers_of(type_)
-    made = profile(signals, max_registers=most, gap=gap)
-    requests = plan(made)
+    free = [at for at in range(1, address) if not {("input", at), ("holding", at)} & used]
+    forbidden = data.draw(st.lists(st.sampled_from(free), max_size=5, unique=True)) if free else []
+    borders = sorted(data.draw(st.lists(st.integers(1, address), max_size=2)))
+    ends = [0, *(at for at in borders if not any((table, at) in used and (table, at - 1) in used for table in ("input", "holding"))), address]
+    most, bits, gap = data.draw(st.integers(4, 125)), data.draw(st.integers(1, 300)), data.draw(st.integers(0, 30))
+    made = profile(
+        signals,
+        max_registers=most,
+        max_bits=bits,
+        gap=gap,
+        forbidden=[f"{table}:{at}-{at}" for at in forbidden for table in ("input", "holding")],
+        readable=[f"input:{low}-{high - 1}" for low, high in pairwise(ends) if low < high],
+    )
+    periods = np.array([5.0 if signal["range"][1] == 2 else 0.1 for signal in signals.values()])
+    requests = plan(made, periods)
     assert sorted(place for request in requests for place in request.places) == list(range(len(signals) + 1))
-    where = {spot.place: spot for spot in spots(made)}
+    where = {spot.place: spot for spot in spots(made, periods)}
+    assert len(signals) in requests[0].places, "the identity comes first"
     for request in requests:
-        assert 1 <= request.count <= most
+        assert 1 <= request.count <= (bits if request.table == "coil" else most)
+        if request.table != "coil":
+            assert not {*range(request.address, request.address + request.count)} & {*forbidden}
+        if request.table == "input":
+            assert any(low <= request.address and request.address + request.count <= high for low, high in pairwise(ends))
+        assert {where[place].period for place in request.places} == {request.period}
         for item in request.block.items:
             assert request.address + item.start == where[item.place].address
             assert item.start + where[item.place].count <= request.count
+        parts = halves(request, list(where.values()))
+        assert sorted(place for part in parts for place in part.places) == sorted(request.places)
+        assert len(parts) == (1 if len(request.places) == 1 else 2)
+    again = requests_for(made, [spot for spot in where.values() if spot.place != len(signals)], gap=0)
+    assert sorted(place for request in again for place in request.places) == list(range(len(signals)))
+
+
+def test_bits_of_one_register_stay_together() -> None:
+    signals = {f"b{bit}": {"at": "input:5", "type": "bool", "bit": bit} for bit in range(4)} | {"c": {"at": "input:6", "type": "uint16"}}
+    made = profile(signals, gap=0)
+    request = plan(made)[1]
+    assert (request.address, request.count, request.names) == (5, 2, ("b0", "b1", "b2", "b3", "c"))
+    first, second = halves(request, spots(made))
+    assert (first.names, second.names) == (("b0", "b1", "b2", "b3"), ("c",))
+    assert halves(first, spots(made))[0].names == first.names
+    with pytest.raises(PlanError, match="and w overlap in input 5"):
+        plan(profile({**signals, "w": {"at": "input:5", "type": "uint16"}}))
+
+
+def test_texts_and_an_identity_in_words() -> None:
+    described = profile({"a": {"at": "input:20"}}).model_dump(exclude_unset=True)
+    described |= {"identity": {"at": "input:0", "text": "AB-100"}, "texts": {"serial": {"at": "holding:4", "length": 9}}}
+    made = Profile.model_validate(described)
+    assert [(spot.name, spot.table, spot.address, spot.count) for spot in text_spots(made)] == [
+        ("identity", "input", 0, 3),
+        ("serial", "holding", 4, 5),
+    ]
+    assert shape(plan(made)) == [("input", 20, 2)]
+    with pytest.raises(ValueError, match="expected a value, or a text"):
+        Profile.model_validate(described | {"identity": {"at": "input:0"}})
+    with pytest.raises(ValueError, match=r"texts.serial: expected at = holding\|input"):
+        Profile.model_validate(described | {"texts": {"serial": {"at": "coil:4", "length": 9}}})
 
 
 def test_time_on_a_serial_line() -> None:

@@ -1,0 +1,175 @@
+"""Our Modbus driver against pymodbus, libmodbus in C and Telegraf: client CPU for each request of 125 registers, as ratios of one run.
+
+Run with ``python benchmarks/modbus.py``. All checks are on: identity, transaction, unit, length, finite values, freshness. The source is plain C
+and holds nobody up. Exit status 1 when a limit is missed; a peer that this machine cannot run is named and left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import Missing, modbus, telegraf
+
+from drivers.device import Address, Device, Profile
+from drivers.modbus import ModbusDriver
+from drivers.modbus_plan import plan
+from drivers.tags import Quality
+
+REQUESTS = 6_000
+ROUNDS = 4  # the best of each is taken: the machine is not ours alone
+ALONE, PLAIN, PIPED = "ours, 1 request a read", "ours, 16 requests a read", "ours, 16, 4 in flight"
+LIMITS: list[tuple[str, str, float]] = [  # 0: only shown
+    (PLAIN, "pymodbus", 1 / 4),
+    (PLAIN, "telegraf", 1 / 10),
+    (PIPED, "libmodbus", 2.0),  # a read of few requests bears the scan's own cost, as ALONE shows
+    (PLAIN, "libmodbus", 0.0),
+    (ALONE, "pymodbus", 0.0),
+]
+SHARE = (0.93, 1.0)  # of the requests that a line can carry with t3.5
+FLAT = 1.25  # the dearest cost of a tag, of the cheapest, from 100 to 10,000 tags
+
+
+def device(address: str, blocks: int, in_flight: int = 1) -> Device:
+    """Return a device of `blocks` requests: in each 62 float32, and the identity at the end of the first."""
+    signals = {
+        f"v{block}_{k}": {"at": f"input:{modbus.BLOCK * block + 2 * k}", "range": [-1e9, 1e9]}
+        for block in range(blocks)
+        for k in range(modbus.FLOATS)
+    }
+    identity = {"at": f"input:{modbus.BLOCK - 1}", "value": modbus.IDENTITY}
+    profile = Profile.model_validate(
+        {"id": "bench", "description": "", "protocol": "modbus", "identity": identity, "signals": signals, "modbus": {"in_flight": in_flight}}
+    )
+    return Device("bench", profile, Address.parse(address))
+
+
+def cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def reads(what: Device, count: int) -> dict[str, float]:
+    """Read a device `count` times and check what came; return requests, cpu_s and wall_s."""
+    expected = np.array([float(name.partition("_")[2]) + 62.0 * int(name[1:].partition("_")[0]) + 0.25 for name in what.profile.names])
+    async with ModbusDriver(what, data=Path()) as driver:
+        reading = await driver.read()
+        np.testing.assert_array_equal(reading.values, expected)
+        gc.collect()
+        cpu_before, begun = cpu(), time.perf_counter()
+        for _ in range(count):
+            reading = await driver.read()
+        used, passed = cpu() - cpu_before, time.perf_counter() - begun
+        assert reading.quality.max() == Quality.GOOD
+        assert driver.metrics.read_errors == 0
+        return {"requests": count * len(plan(what.profile, what.periods)), "cpu_s": used, "wall_s": passed}
+
+
+def ours(address: str, blocks: int, count: int, in_flight: int = 1) -> dict[str, Any]:
+    """Measure in a process of its own, so that nothing else is charged to it."""
+    command = [sys.executable, __file__, "--child", address, str(blocks), str(count), str(in_flight)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def child(address: str, blocks: str, count: str, in_flight: str) -> None:
+    print(json.dumps(asyncio.run(reads(device(address, int(blocks), int(in_flight)), int(count)))))
+
+
+def cost(found: dict[str, Any]) -> float:
+    """Return the CPU of one request [us]."""
+    return float(found["cpu_s"]) / float(found["requests"]) * 1e6
+
+
+def best(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return min(runs, key=cost)
+
+
+def over_tcp() -> list[str]:
+    """Compare over one TCP connection; return the limits that were missed."""
+    missed = []
+    with modbus.source() as source:
+        port = source.hello["port"]
+        address = f"modbus-tcp://127.0.0.1:{port}?unit=1"
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in (ALONE, PLAIN, PIPED, "libmodbus", "pymodbus")}
+        for _ in range(ROUNDS):
+            found[ALONE].append(ours(address, 1, REQUESTS))
+            found[PLAIN].append(ours(address, 16, REQUESTS // 16))
+            found[PIPED].append(ours(address, 16, REQUESTS // 16, 4))
+            found["libmodbus"].append(modbus.libmodbus("tcp", port, requests=REQUESTS))
+            found["pymodbus"].append(modbus.pymodbus("tcp", port, requests=REQUESTS // 4))
+        try:
+            found["telegraf"] = [telegraf.poll(source)]
+        except Missing as error:
+            print(f"telegraf: left out: {error}")
+        for name, runs in found.items():
+            one = best(runs)
+            print(f"{name:26} {cost(one):7.1f} us of CPU a request, {one['requests'] / one['wall_s']:8,.0f} requests/s")
+        for mine, peer, limit in LIMITS:
+            if peer in found:
+                ratio = cost(best(found[mine])) / cost(best(found[peer]))
+                print(f"{mine}: {ratio:.2f} x {peer}" + (f" (at most {limit:.2f})" if limit else ""))
+                if limit and ratio > limit:
+                    missed.append(f"{mine}: {ratio:.2f} x {peer}, at most {limit:.2f}")
+        rate = max(run["requests"] / run["wall_s"] for run in found[PLAIN])
+        theirs = max(run["requests"] / run["wall_s"] for run in found["libmodbus"])
+        print(f"{rate:,.0f} requests/s on one connection, {rate / theirs:.2f} x libmodbus (8,000 where the machine is quiet)")
+        missed += by_tags(address)
+    return missed
+
+
+def by_tags(address: str) -> list[str]:
+    """Return whether the cost of a tag grows with their number."""
+    costs = {}
+    for blocks in (2, 16, 161):  # 124, 992, 9,982 tags
+        runs = [ours(address, blocks, max(20, 3_000 // blocks)) for _ in range(ROUNDS)]
+        tags = blocks * modbus.FLOATS
+        costs[tags] = min(run["cpu_s"] / (run["requests"] / blocks * tags) for run in runs) * 1e6
+    print("CPU a tag: " + ", ".join(f"{used:.2f} us of {tags:,}" for tags, used in costs.items()))
+    ratio = costs[max(costs)] / costs[min(costs)]
+    return [f"a tag of {max(costs):,} costs {ratio:.2f} x one of {min(costs)}, at most {FLAT}"] if ratio > FLAT else []
+
+
+def on_a_line() -> list[str]:
+    """Poll over a paced serial line as fast as it goes; return the limits that were missed."""
+    missed = []
+    for baud in (19200, 115200):
+        with modbus.SerialBench(baud) as bench:
+            found = ours(f"modbus-rtu:{bench.near}?unit=1&baud={baud}", 1, 40 if baud < 50_000 else 200)
+            line = bench.report()
+        share, below = line["share"], line["client_below"]
+        print(
+            f"RTU, {baud} baud: {share:.3f} of the limit with t3.5 ({bench.limit:.2f} requests/s), {below} frames too early, "
+            f"{cost(found):.0f} us of CPU a request"
+        )
+        if baud == 19200 and not SHARE[0] <= share <= SHARE[1] + 0.005:
+            missed.append(f"{share:.3f} of the limit at {baud} baud, expected {SHARE[0]} to {SHARE[1]}")
+        if below:
+            missed.append(f"{below} frames came before t3.5 was over at {baud} baud")
+    return missed
+
+
+def main() -> None:
+    """Print a line a comparison."""
+    missed = [*over_tcp(), *on_a_line()]
+    for text in missed:
+        print(f"MISSED: {text}")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        main()
