@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,7 +14,9 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UaClient, UASocketProtocol
+from asyncua.common.connection import SecureConnection
 from asyncua.common.utils import Buffer
+from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.ua.ua_binary import nodeid_to_binary, struct_from_binary
 
 from drivers import opcua_messages as messages
@@ -21,6 +24,7 @@ from drivers import opcua_messages as messages
 __all__ = ["Channel", "bound_frames"]
 
 _CHUNK: Final = 65_535  # [B] the largest chunk that asyncua announces it takes
+_HEADER: Final = struct.Struct("<4sIIIII")  # of a message in one chunk: type, size, channel, token, number, request (part 6, 6.7.2)
 _MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
 
 
@@ -49,7 +53,7 @@ class Channel:
         protocol._request_id += 1
         header = messages.request_header(kind, self._token, protocol._request_handle, time.time_ns(), timeout)
         protocol.revolve_security_token()
-        message = protocol._connection.message_to_binary(header + body, request_id=protocol._request_id)
+        message = _frame(protocol._connection, header + body, protocol._request_id)
         protocol._callbackmap[protocol._request_id] = taker
         protocol.transport.write(message)
         return protocol._request_handle
@@ -117,12 +121,41 @@ class _BoundedProtocol(UASocketProtocol):
     """asyncua's protocol, which would collect what a peer announces, however much that is."""
 
     def data_received(self, data: bytes) -> None:
+        if not self.receive_buffer and self._take_plain(data):
+            return
         super().data_received(data)
         held = self.receive_buffer
         announced = int.from_bytes(held[4:8], "little") if held is not None and len(held) >= 8 else 0
         if announced > _CHUNK or self._connection._incoming_size > _MESSAGE:
             self._fail_all_pending(ConnectionError(f"a message larger than may be: {max(announced, self._connection._incoming_size)} bytes"))
             self.disconnect_socket()
+
+    def _take_plain(self, data: bytes) -> bool:
+        """Take what is one whole message without security, with the checks that asyncua makes; False for all else, and for what fails one."""
+        connection = self._connection
+        if len(data) < _HEADER.size or type(connection.security_policy) is not SecurityPolicyNone:
+            return False
+        kind, size, channel, token, number, request = _HEADER.unpack_from(data)
+        last, known = connection._peer_sequence_number, connection.security_token
+        if kind != b"MSGF" or size != len(data) or size > connection._limits.max_recv_buffer or connection._incoming_parts:
+            return False
+        if (channel, token) != (known.ChannelId, known.TokenId) or last is None or number != last + 1 or request not in self._callbackmap:
+            return False
+        connection._peer_sequence_number = number
+        taker = self._callbackmap.pop(request)
+        if not taker.done():
+            taker.set_result(Buffer(data, _HEADER.size))
+        return True
+
+
+def _frame(connection: SecureConnection, body: bytes, request: int) -> bytes:
+    """Return a message as asyncua frames it; one without security that fits one chunk is put together at once."""
+    size, number = _HEADER.size + len(body), connection._sequence_number + 1
+    if type(connection.security_policy) is not SecurityPolicyNone or size > connection._limits.max_send_buffer or number >= 2**32:
+        return bytes(connection.message_to_binary(body, request_id=request))
+    connection._sequence_number = number
+    token = connection.security_token
+    return _HEADER.pack(b"MSGF", size, token.ChannelId, token.TokenId, number, request) + body
 
 
 def bound_frames(uaclient: UaClient) -> None:

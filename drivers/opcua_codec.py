@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +26,7 @@ NUMBERS: Final = {1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<
 _TAIL: Final = ((2, "status", "<u4"), (4, "source", "<i8"), (16, "source10ps", "<u2"), (8, "server", "<i8"), (32, "server10ps", "<u2"))  # wire order
 _TAILS: Final = tuple(sum(np.dtype(kind).itemsize for bit, _, kind in _TAIL if mask & bit) for mask in range(64))
 _1970: Final = 116_444_736_000_000_000  # [100 ns] from 1601
-_2262: Final = _1970 + (2**63 - 1) // 100  # what nanoseconds can say
+_MOST: Final = (2**63 - 1) // 100  # [100 ns] what nanoseconds can say, until 2262
 _LEARNED: Final = 32  # layouts that are kept
 
 
@@ -55,19 +55,38 @@ class Columns:
     server: TimeArray  # [ns] since 1970; 0 where the server gives none
     start: IndexArray  # where each DataValue is in the message
     end: int  # where all of them end
+    one_kind: int = -1  # the type of all; -1 where they differ
 
     def first(self, n: int) -> Columns:
         """Return the first `n`."""
         if n == len(self.kind):
             return self
         end = int(self.start[n])
-        return Columns(self.handle[:n], self.kind[:n], self.value[:n], self.status[:n], self.source[:n], self.server[:n], self.start[:n], end)
+        return Columns(
+            self.handle[:n], self.kind[:n], self.value[:n], self.status[:n], self.source[:n], self.server[:n], self.start[:n], end, self.one_kind
+        )
+
+    def at(self, places: IndexArray) -> Columns:
+        """Return those at some positions."""
+        handle = self.handle[places] if len(self.handle) else self.handle
+        start = self.start[places]
+        return Columns(handle, self.kind[places], self.value[places], self.status[places], self.source[places], self.server[places], start, self.end)
+
+    def with_number(self, place: int, kind: int, number: float) -> Columns:
+        """Return the one at a position as a number that was found inside of it."""
+        one = self.at(np.array([place]))
+        return replace(one, kind=np.array([kind], dtype=np.uint8), value=np.array([number]))
 
 
 def nanoseconds(ticks: TimeArray, tens: NDArray[np.uint16] | None = None) -> TimeArray:
     """Return times [ns] since 1970 of those in 100 ns since 1601 and their picoseconds in tens; 0 for none and for what ns cannot say."""
-    known = (ticks > _1970) & (ticks < _2262)
-    times = (ticks - _1970) * 100 if known.all() else np.where(known, (np.where(known, ticks, _1970) - _1970) * 100, 0)
+    since: TimeArray = ticks.astype(np.int64)  # its own, and aligned
+    since -= _1970  # what does not fit wraps to what is out of range
+    if tens is None and since.size and since.min() > 0 and since.max() < _MOST:
+        since *= 100
+        return since
+    known = (since > 0) & (since < _MOST)
+    times = np.where(known, np.where(known, since, 0) * 100, 0)
     if tens is not None:
         times += np.where(known, np.minimum(tens, 9999) // 100, 0).astype(np.int64)
     return times
@@ -220,10 +239,45 @@ def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
     step = _SIZES[code] + lead
     if not _SIZES[code] or at + n * step > len(data):
         return None
-    filling = _Filling(n, lead)
-    if not filling.take(slice(None), np.frombuffer(data, _row(code, lead), n, at), code):
+    end = at + n * step
+    if data[first:end:step] != bytes((mask,)) * n:
         return None
-    return filling.columns(np.arange(first, first + n * step, step), at + n * step)
+    kind = code & 0xFF
+    if mask & 1 and data[first + 1 : end : step] != bytes((kind,)) * n:
+        return None
+    rows = np.frombuffer(data, _row(code, lead), n, at)
+    if not mask & 1 or kind not in NUMBERS:
+        value = np.full(n, np.nan)
+    elif kind == 10:
+        with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+            value = rows["value"].astype(np.float64)
+    else:
+        value = rows["value"].astype(np.float64) if kind != 1 else (rows["value"] != 0).astype(np.float64)
+    none = _nothing(n)
+    return Columns(
+        rows["handle"].astype(np.uint32) if lead else _NO_HANDLES,
+        np.broadcast_to(np.uint8(kind if mask & 1 else 0), n),
+        value,
+        rows["status"].astype(np.uint32) if mask & 2 else _nothing_said(n),
+        nanoseconds(rows["source"], rows["source10ps"] if mask & 16 else None) if mask & 4 else none,
+        nanoseconds(rows["server"], rows["server10ps"] if mask & 32 else None) if mask & 8 else none,
+        np.arange(first, end, step),
+        end,
+        kind if mask & 1 else 0,
+    )
+
+
+_NO_HANDLES: Final[UInts] = np.empty(0, dtype=np.uint32)
+
+
+@functools.lru_cache(_LEARNED)
+def _nothing(n: int) -> TimeArray:
+    return np.broadcast_to(np.int64(0), n)
+
+
+@functools.lru_cache(_LEARNED)
+def _nothing_said(n: int) -> UInts:
+    return np.broadcast_to(np.uint32(0), n)
 
 
 def _mixed(data: bytes, at: int, n: int, lead: int, layout: _Layout) -> Columns | None:

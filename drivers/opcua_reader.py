@@ -17,7 +17,7 @@ from drivers.opcua_messages import Reply
 
 __all__ = ["AT_ONCE", "Found", "Reader"]
 
-AT_ONCE: Final = 1000  # values in one request, so that none takes long to decode
+AT_ONCE: Final = 1024  # values in one request, so that none takes long to decode
 
 
 @dataclass(frozen=True, slots=True)

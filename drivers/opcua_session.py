@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _BEAT: Final = 0.5  # [s] between two looks at the identity of a device that is subscribed to
 _AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
+_PAUSE: Final = 0.005  # [s]
 _UNSUPPORTED: Final = 0x800B0000  # Bad_ServiceUnsupported
 
 
@@ -70,6 +71,7 @@ class Session:
         self._beat_due = 0.0  # [s] monotonic
         self._audit_due = time.monotonic() + self._audit_every
         self._verify_due = time.monotonic() + _VERIFY
+        self._looked = 0.0
         self._can_verify = True
 
     def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
@@ -95,8 +97,9 @@ class Session:
             await self._audit(self.subscription, now)
         elif now >= self._beat_due or late:
             await self._beat(self.subscription)
-        else:
+        elif now - self._looked < _PAUSE:
             await asyncio.sleep(0)  # who reads without a pause must not keep what is published from coming in
+        self._looked = now
         self._listen(self.subscription)
         if (silence := time.monotonic() - self.subscription.heard) > self.subscription.silence:
             raise Lost("timeout", f"the server answers, but has published nothing for {silence:.1f} s")

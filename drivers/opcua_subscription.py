@@ -33,7 +33,9 @@ _SILENCE: Final = 2.0  # [s] at most without a publication
 _LATE: Final = 0.3  # [s]
 _KEEP_ALIVE: Final = 1.0  # [s] at most between two publications
 _LIFE: Final = 30.0  # [s] after which the server forgets a subscription nobody asks about
-_AT_ONCE: Final = 1000  # items in one request, one publication and one step
+_AT_ONCE: Final = 1000  # items in one request
+_PUBLISHED: Final = 4000  # values in one publication
+_STEP: Final = 1500  # values that are taken in one step
 _NO_FILTER: Final = (0x80430000, 0x80440000, 0x80450000, 0x808E0000)  # invalid, unsupported, not allowed, bad deadband
 
 
@@ -69,7 +71,7 @@ class Subscription:
             RequestedPublishingInterval=ua.Double(interval * 1e3),
             RequestedLifetimeCount=ua.UInt32(math.ceil(_LIFE / interval)),
             RequestedMaxKeepAliveCount=ua.UInt32(1),
-            MaxNotificationsPerPublish=ua.UInt32(_AT_ONCE),
+            MaxNotificationsPerPublish=ua.UInt32(_PUBLISHED),
             PublishingEnabled=True,
         )
         try:
@@ -178,7 +180,7 @@ class Subscription:
     def _changes(self, data: bytes, start: int, end: int, when: float) -> Iterator[None]:
         n, at = length(data, start, 5)
         while n:
-            k = min(n, _AT_ONCE)
+            k = n if n <= _STEP else _STEP
             columns = self._decoder.decode(data, at, k, 4)
             yield from self._values(data, columns, when)
             n, at = n - k, columns.end

@@ -24,6 +24,7 @@ KINDS: Final[dict[SignalType, int]] = {"bool": 1, "int16": 4, "uint16": 5, "int3
 OVERFLOW: Final = 0x0480  # info bits of a data value, and that its queue has lost some (part 4, 7.39)
 _SEMANTICS: Final = 0xC000  # the structure or the meaning of the value has changed: its eu, its range
 _BAD: Final = np.uint8(Quality.BAD)
+_GOOD: Final = np.uint8(Quality.GOOD)
 _Field = Callable[[bytes, int], tuple[int, float]]  # of a message, and where a DataValue is in it: type and number
 
 
@@ -57,8 +58,10 @@ class Table:
                 self._parts.setdefault(item, []).append((place, _element(signal.element)))
             else:
                 self._place[item] = place
-        self._plain = not self._parts
+        self._plain = not self._parts  # then an item is the signal at its place
         self._kind = np.array([KINDS[signal.type] for signal in signals], dtype=np.uint8)
+        self._one_kind = int(self._kind[0]) if (self._kind == self._kind[0]).all() else -2
+        self._all_usable = bool(usable.all())
         self._scale = np.array([signal.scale for signal in signals])
         self._offset = np.array([signal.offset for signal in signals])
         self._scaled = bool((self._scale != 1.0).any() or (self._offset != 0.0).any())
@@ -72,7 +75,8 @@ class Table:
         self._holding = 0.0
         self._kept_back = np.where(self._measured, self._wanted, 0.0)  # [eu]
         self._reported: FloatArray = np.full(n, np.nan)
-        self._ever: BoolArray = np.zeros(n, dtype=np.bool_)  # whether it was reported
+        self._reported_in: IndexArray = np.full(n, -1, dtype=np.intp)  # the round, from one comparison to the next, of its last report
+        self._round = 0
         self._suspect: BoolArray = np.zeros(n, dtype=np.bool_)
         self._whole = np.isin(np.arange(n), self._place)  # whether it is an item by itself
         self.value: FloatArray = np.full(n, np.nan)
@@ -123,73 +127,78 @@ class Table:
         if status.any():
             taken.overflows = int(((status & OVERFLOW) == OVERFLOW).sum())
             taken.changed = bool((status & _SEMANTICS).any())
-        places = self._place[items]
         if self._plain:
-            self._put(places, columns.kind, columns.value, status, columns.source, columns.server, received, taken)
+            places = _run(items) or self._place[items]
+            self._put(places, columns, received, taken)
             if report:
                 self._report(places)
             return taken
+        places = self._place[items]
         plain = places >= 0
         taken.odd = [position for position, item in enumerate(items.tolist()) if item in self._parts]
         one = np.flatnonzero(plain)
-        self._put(places[one], columns.kind[one], columns.value[one], status[one], columns.source[one], columns.server[one], received, taken)
+        self._put(places[one], columns.at(one), received, taken)
         if report:
             self._report(places[one])
         return taken
 
-    def _report(self, places: IndexArray) -> None:
+    def _report(self, places: IndexArray | slice) -> None:
         self._reported[places] = self.value[places]
-        self._ever[places] = True
-        self._suspect[places] = False
+        self._reported_in[places] = self._round
 
     def compare(self) -> None:
         """Note which signals, as just read, differ from what was reported last by more than is kept back, or never were."""
         with np.errstate(invalid="ignore"):
             other = np.abs(self.value - self._reported) > self._kept_back
         other |= np.isnan(self.value) != np.isnan(self._reported)
-        self._suspect = (other | ~self._ever) & self.usable & self._whole
+        self._suspect = (other | (self._reported_in < 0)) & self.usable & self._whole
+        self._round += 1
 
     def unreported(self) -> bool:
         """Whether a signal differed when it was compared last and has not been reported since."""
-        return bool(self._suspect.any())
+        return bool((self._suspect & (self._reported_in < self._round)).any())
 
     def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken) -> None:
         """Take the signals in an array or a structure; raise `Malformed`."""
         start = int(columns.start[position])
-        one = slice(position, position + 1)
         for place, part in self._parts[item]:
             kind, number = part(data, start)
-            where, kinds, numbers = np.array([place]), np.array([kind], dtype=np.uint8), np.array([number])
-            self._put(where, kinds, numbers, columns.status[one], columns.source[one], columns.server[one], received, taken)
+            self._put(np.array([place]), columns.with_number(position, kind, number), received, taken)
 
     def _put(
         self,
-        places: IndexArray,
-        kind: QualityArray,
-        value: FloatArray,
-        status: object,
-        source: TimeArray,
-        server: TimeArray,
+        places: IndexArray | slice,
+        columns: Columns,
         received: float,
         taken: Taken,
     ) -> None:
-        quality = np.minimum(np.asarray(status) >> 30, 2).astype(np.uint8)
-        usable = self.usable[places]
-        other = usable & (kind != self._kind[places]) & (quality != _BAD)
+        value, status = columns.value, columns.status
         number = value * self._scale[places] + self._offset[places] if self._scaled else value
-        unfit = other | ~usable | ~np.isfinite(number)
-        if unfit.any():
+        if self._simple(columns) and np.isfinite(number).all():
+            quality: QualityArray = np.broadcast_to(_GOOD, number.shape)
+            source, server = columns.source, columns.server
+        else:
+            quality = np.minimum(status >> 30, 2).astype(np.uint8)
+            usable = self.usable[places]
+            other = usable & (columns.kind != self._kind[places]) & (quality != _BAD)
             taken.types += int(other.sum())
-            quality[unfit] = _BAD
+            quality[other | ~usable | ~np.isfinite(number)] = _BAD
+            number = np.where(quality == _BAD, np.nan, number)
+            source, server = columns.source, columns.server
         if received < self._holding or self._banded:
-            keep = ~self._hidden(places, number, quality, source, received)
-            places, number, quality, source, server = places[keep], number[keep], quality[keep], source[keep], server[keep]
-        bad = quality == _BAD
-        self.value[places] = np.where(bad, np.nan, number) if bad.any() else number
+            where = np.arange(len(self.value))[places]
+            quality = np.broadcast_to(quality, number.shape)
+            keep = ~self._hidden(where, number, quality, source, received)
+            places, number, quality, source, server = where[keep], number[keep], quality[keep], source[keep], server[keep]
+        self.value[places] = number
         self.quality[places] = quality
         self.source[places] = source
         self.server[places] = server
         self.received[places] = received
+
+    def _simple(self, columns: Columns) -> bool:
+        """Whether all values are of the only type that the profile has, and good."""
+        return columns.one_kind == self._one_kind and self._all_usable and not columns.status.any()
 
     def _hidden(self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float) -> BoolArray:
         """Return what is not taken: sampled before a write, or too small a change; the latter is current all the same."""
@@ -208,3 +217,11 @@ class Table:
 
 def _element(element: int) -> _Field:
     return lambda data, start: array_element(data, start, element)
+
+
+def _run(items: IndexArray) -> slice | None:
+    """Return items that follow each other as a slice, which is quicker to put."""
+    n = len(items)
+    if n == 0 or items[-1] - items[0] != n - 1 or (items[1:] - items[:-1] != 1).any():
+        return None
+    return slice(int(items[0]), int(items[-1]) + 1)

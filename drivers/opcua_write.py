@@ -34,16 +34,24 @@ class Sent:
     why: str = ""
 
 
+_CONFIRMED: Final = Sent(WriteResult.CONFIRMED)
+
+
 class Writer:
     """Writes signals in one session. What is sent, and what is read back, is made once for each signal."""
 
     def __init__(self, session: Session, profile: Profile) -> None:
         self._session, self._profile = session, profile
-        self._items: dict[str, tuple[bytes, struct.Struct, bytes, int]] = {}
+        self._items: dict[str, tuple[bytes, struct.Struct, bytes, int, int]] = {}
         for place, (name, signal) in enumerate(profile.signals.items()):
             if signal.access == "write":
                 node = session.nodes[place]
-                self._items[name] = (*messages.write_item(node, KINDS[signal.type], signal.element), messages.read_item(node), place)
+                self._items[name] = (
+                    *messages.write_item(node, KINDS[signal.type], signal.element),
+                    messages.read_item(node),
+                    place,
+                    KINDS[signal.type],
+                )
 
     def wire_value(self, name: str, value: float) -> float:
         """Return what is sent for a value [eu]; raise `ValueError` when it cannot be."""
@@ -64,14 +72,17 @@ class Writer:
         for begin in range(0, len(names), at_once):
             some = names[begin : begin + at_once]
             items = [self._items[name] for name in some]
-            body = messages.write_body([head + packer.pack(values[name]) for name, (head, packer, _, _) in zip(some, items, strict=True)])
+            body = messages.write_body([head + packer.pack(values[name]) for name, (head, packer, *_) in zip(some, items, strict=True)])
             data, handle = await reader.channel.ask(messages.WRITE, body, reader.timeout)
             codes = messages.status_reply(data, messages.WRITE, len(some), handle)
             asked = time.monotonic()
             found = await reader.one(messages.read_body([item[2] for item in items]), len(some))
             self._show(found, np.array([item[3] for item in items]), asked)
-            for place, name in enumerate(some):
-                done[name] = self._judge(name, values[name], int(codes[place]), found, place)
+            columns = found.columns
+            equal = columns.value == np.array([values[name] for name in some], dtype=np.float64)
+            fine = equal & ((codes | columns.status) >> 30 < 2) & (columns.kind == [item[4] for item in items])
+            for place, (name, confirmed) in enumerate(zip(some, fine.tolist(), strict=True)):
+                done[name] = _CONFIRMED if confirmed else self._judge(name, values[name], int(codes[place]), found, place)
 
     def _show(self, found: Found, places: object, asked: float) -> None:
         """Let the table know what was read back, before the next publication does; what was sampled before the write does not count."""

@@ -1,6 +1,7 @@
 """The private names of asyncua that `drivers/opcua_channel.py` uses are where it expects them, and used nowhere else."""
 
 import ast
+import asyncio
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -10,15 +11,18 @@ import pytest
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketProtocol
-from asyncua.common.connection import SecureConnection
+from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import Buffer
+from asyncua.crypto.security_policies import SecurityPolicyNone
+
+from drivers import opcua_channel
 
 DRIVERS = Path(__file__).parents[2] / "drivers"
 CHANNEL = DRIVERS / "opcua_channel.py"
 PROTOCOL = {"_request_handle", "_request_id", "_callbackmap", "_connection", "_fail_all_pending"}
 CLIENT = {"_timeout", "_pre_request_hook", "_on_transport_lost", "_is_session_closing", "_make_protocol"}
 SESSION = {"_send_request", "_subscription_callbacks"}
-CONNECTION = {"_incoming_size"}
+CONNECTION = {"_incoming_size", "_incoming_parts", "_peer_sequence_number", "_sequence_number", "_limits"}
 BUFFER = {"_data", "_cur_pos", "_size"}
 
 
@@ -82,3 +86,71 @@ def test_a_header_says_how_large_its_chunk_is_in_its_second_word() -> None:
     header = ua.Header(ua.MessageType.SecureMessage, ua.ChunkType.Single)
     header.body_size = 100
     assert int.from_bytes(header_to_binary(header)[4:8], "little") in (108, 112)
+
+
+@pytest.mark.parametrize("size", [1, 100, 65_000, 70_000, 200_000])
+def test_a_message_is_framed_as_asyncua_frames_it(size: int) -> None:
+    made = []
+    for frame in (opcua_channel._frame, lambda connection, body, request: connection.message_to_binary(body, request_id=request)):
+        connection = SecureConnection(SecurityPolicyNone(), TransportLimits(65535, 65535, 0, 0))
+        connection.security_token.ChannelId, connection.security_token.TokenId = 7, 13
+        made.append([frame(connection, b"x" * size, 40 + place) for place in range(3)])
+    assert made[0] == made[1]
+
+
+def replies(sizes: list[int]) -> bytes:
+    server = SecureConnection(SecurityPolicyNone(), TransportLimits(65535, 65535, 0, 0))
+    server.security_token.ChannelId, server.security_token.TokenId = 7, 13
+    return b"".join(server.message_to_binary(bytes([place]) * size, request_id=place) for place, size in enumerate(sizes))
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 1_000, 66_000, 10**6])
+def test_messages_are_taken_alike_however_they_are_cut(step: int) -> None:
+    sizes = [10, 100, 70_000, 500, 24] if step > 7 else [10, 100, 24]
+    data = replies(sizes)
+    made: list[UASocketProtocol] = []
+    uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
+    opcua_channel.bound_frames(uaclient)
+    made.append(uaclient._make_protocol())
+
+    async def main() -> None:
+        [protocol] = made
+        protocol._connection.security_token.ChannelId, protocol._connection.security_token.TokenId = 7, 13
+        protocol._connection._peer_sequence_number = 0
+        futures = [asyncio.get_running_loop().create_future() for _ in sizes]
+        protocol._callbackmap.update(enumerate(futures))
+        for begin in range(0, len(data), step):
+            protocol.data_received(data[begin : begin + step])
+        got = [opcua_channel._bytes(await future) for future in futures]
+        assert got == [bytes([place]) * size for place, size in enumerate(sizes)]
+        assert protocol._callbackmap == {}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("spoil", [8, 12, 16], ids=["channel", "token", "number"])
+def test_a_message_that_is_not_of_this_channel_ends_it(spoil: int) -> None:
+    data = bytearray(replies([50]))
+    data[spoil] ^= 1
+
+    class Transport:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    async def main() -> None:
+        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
+        opcua_channel.bound_frames(uaclient)
+        protocol = uaclient._make_protocol()
+        transport = Transport()
+        protocol.connection_made(transport)  # type: ignore[arg-type]
+        protocol._connection.security_token.ChannelId, protocol._connection.security_token.TokenId = 7, 13
+        protocol._connection._peer_sequence_number = 0
+        future = asyncio.get_running_loop().create_future()
+        protocol._callbackmap[0] = future
+        protocol.data_received(bytes(data))
+        assert transport.closed
+        assert not future.done()
+
+    asyncio.run(main())

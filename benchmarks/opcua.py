@@ -1,0 +1,196 @@
+"""The OPC UA driver as the service uses it, all checks on, against asyncua as it comes, node-opcua and Telegraf: ratios of CPU in one run.
+
+Run with ``python benchmarks/opcua.py``; a peer that this machine cannot run is said and left out. The source is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from asyncio import events
+from pathlib import Path
+from typing import Any
+
+from peers import Missing, Peer, once, opcua, telegraf
+
+from drivers.connect import open_driver
+from drivers.device import Address, Device, Identity, Profile, Signal
+from drivers.device import OpcuaOptions as Options
+from drivers.driver import Driver, WriteResult
+from drivers.tags import Quality
+
+ITEMS, CHANGES, SECONDS, CALLS = 1000, 10_000.0, 5.0, 50
+MAXIMA = {  # our CPU as a share of a peer's
+    ("monitor", "asyncua"): 1 / 25,
+    ("monitor", "node-opcua"): 1.0,
+    ("monitor", "Telegraf"): 1 / 10,
+    ("read", "asyncua"): 1 / 30,
+    ("write", "asyncua"): 1 / 8,
+}
+LONGEST = 0.002  # [s] of a callback at 10,000 changes a second
+FLAT = 1.5  # CPU of a change with 10,000 tags over that with 100
+Measured = dict[str, dict[str, Any]]
+
+
+def device(port: int, items: int, mode: str, writable: int = 0, mixed: int = 0) -> Device:
+    where = f"nsu={opcua.URI};s="
+    types = ["int32" if mixed and place % mixed == mixed - 1 else "float64" for place in range(items)]
+    wide = (-1e9, 1e9)
+    signals = {f"v{place}": Signal(at=f"{where}v{place}", type=type_, range=wide) for place, type_ in enumerate(types)}
+    signals |= {f"w{place}": Signal(at=f"{where}w{place}", type="float64", range=wide, access="write") for place in range(writable)}
+    profile = Profile(
+        id="bench",
+        description="Bench",
+        protocol="opcua",
+        identity=Identity(at=f"{where}identity", value=opcua.IDENTITY),
+        signals=signals,
+        opcua=Options(mode=mode),
+    )
+    return Device("bench", profile, Address.parse(f"opc.tcp://127.0.0.1:{port}/"), poll=0.1)
+
+
+async def until_good(driver: Driver) -> None:
+    end = time.monotonic() + 60.0
+    while (await driver.read()).quality.max() != Quality.GOOD:
+        if time.monotonic() > end:
+            raise RuntimeError(f"not connected: {driver.metrics.why}")
+        await asyncio.sleep(0.05)
+
+
+async def watch(driver: Driver, seconds: float) -> None:
+    """Read as the service does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        reading = await driver.read()
+        assert reading.quality.max() == Quality.GOOD, driver.metrics.why
+        await asyncio.sleep(0.1)
+
+
+class Callbacks:
+    """Times every callback of the event loop: its CPU, since others have the machine as well."""
+
+    def __init__(self) -> None:
+        self.longest: list[float] = []
+
+    def __enter__(self) -> Callbacks:
+        run = self._run = events.Handle._run  # noqa: SLF001  # there is no public hook
+        times = self.longest
+
+        def timed(handle: events.Handle) -> None:
+            begun = time.thread_time()
+            run(handle)
+            times.append(time.thread_time() - begun)
+
+        events.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        events.Handle._run = self._run  # type: ignore[method-assign]  # noqa: SLF001
+
+
+async def monitor(source: Peer, items: int, seconds: float, mixed: int) -> Measured:
+    async with open_driver(device(source.hello["port"], items, "subscribe", mixed=mixed), data=Path()) as driver:
+        await until_good(driver)
+        await watch(driver, 1.5)
+        source.ask()
+        cpu, begun = time.process_time(), time.perf_counter()
+        await watch(driver, seconds)
+        used, wall = time.process_time() - cpu, time.perf_counter() - begun
+        count = source.ask()["notifications"]
+        with Callbacks() as callbacks:
+            await watch(driver, seconds)
+        errors = {kind: n for kind, n in driver.metrics.errors.items() if n}
+        times = sorted(callbacks.longest)
+    longest = {"longest": times[-1], "most": times[int(len(times) * 0.99)], "errors": errors}
+    return {"monitor": {"count": count, "cpu_s": used, "wall_s": wall, **longest}}
+
+
+async def calls(source: Peer, items: int, times: int) -> Measured:
+    """Read all, and write 100 with their readback, each as one call of the driver."""
+    found: Measured = {}
+    async with open_driver(device(source.hello["port"], items, "poll"), data=Path()) as driver:
+        await until_good(driver)
+        for _ in range(5):
+            await driver.read()
+        cpu, begun = time.process_time(), time.perf_counter()
+        for _ in range(times):
+            await driver.read()
+        found["read"] = {"count": times, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - begun}
+        assert driver.metrics.read_errors == 0, driver.metrics.why
+    async with open_driver(device(source.hello["port"], 1, "poll", opcua.WRITABLE), data=Path()) as driver:
+        await until_good(driver)
+        cpu, begun = time.process_time(), time.perf_counter()
+        for call in range(times):
+            outcomes = await driver.write({f"w{place}": float(call) for place in range(opcua.WRITABLE)})
+            assert all(outcome.result is WriteResult.CONFIRMED for outcome in outcomes), outcomes[0]
+        found["write"] = {"count": times, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - begun}
+    return found
+
+
+def ours(items: int = ITEMS, changes: float = CHANGES, *, seconds: float = SECONDS, times: int = CALLS, mixed: int = 0) -> Measured:
+    """Let our driver do what the peers do, in a process of its own."""
+    return once([sys.executable, __file__, "--ours", str(items), f"{changes:g}", f"{seconds:g}", str(times), str(mixed)], within=240.0)
+
+
+def work(items: int, changes: float, seconds: float, times: int, mixed: int) -> Measured:
+    with opcua.source(items, changes, mixed=mixed) as source:
+        found = asyncio.run(monitor(source, items, seconds, mixed))
+    if times:
+        with opcua.source(items, changes) as source:
+            found |= asyncio.run(calls(source, items, times))
+    return found
+
+
+def cost(found: Measured, what: str) -> float:
+    return float(found[what]["cpu_s"]) / max(float(found[what]["count"]), 1.0)
+
+
+def main() -> int:
+    missed = []
+
+    def judge(what: str, share: float, most: float) -> None:
+        fine = share <= most
+        print(f"  {what}: {share:.4f} of it = 1/{1 / share:.1f}, at most {most:.4f} = 1/{1 / most:.1f}" + ("" if fine else "   MISSED"))
+        if not fine:
+            missed.append(what)
+
+    us = ours()
+    peers: dict[str, Measured] = {}
+    for name, run in (("asyncua", opcua.asyncua), ("node-opcua", opcua.node_opcua), ("Telegraf", telegraf.listen)):
+        try:
+            found = run()
+        except Missing as error:
+            print(f"{name} cannot be run here: {error}")
+            continue
+        peers[name] = found if "monitor" in found else {"monitor": {**found, "count": found["notifications"]}}
+    for what, each in (("monitor", "change"), ("read", "read of 1,000"), ("write", "write of 100 (ours reads them back as well)")):
+        print(f"{what}: CPU of the client in us for each {each}: ours {cost(us, what) * 1e6:.2f}", end="")
+        print("".join(f", {name} {cost(found, what) * 1e6:.2f}" for name, found in peers.items() if what in found))
+        for name, found in peers.items():
+            if (what, name) in MAXIMA:
+                judge(f"{what} against {name}", cost(us, what) / cost(found, what), MAXIMA[what, name])
+    told = us["monitor"]
+    rate, longest, most = told["count"] / told["wall_s"], told["longest"] * 1e3, told["most"] * 1e3
+    print(f"callbacks at {rate:,.0f} changes/s: longest {longest:.2f} ms of CPU, 99 % below {most:.2f} ms; errors {told['errors']}")
+    judge("longest callback against 2 ms", told["longest"] / LONGEST, 1.0)
+    mixed = cost(ours(mixed=2, times=0), "monitor")
+    print(f"two types in turn: {mixed * 1e6:.2f} us a change")
+    small, large = (cost(ours(items, times=0), "monitor") for items in (100, 10_000))
+    print(f"CPU of a change at {CHANGES:,.0f}/s: 100 tags {small * 1e6:.2f} us, 10,000 tags {large * 1e6:.2f} us")
+    judge("10,000 tags against 100", large / small, FLAT)
+    print("missed: " + ", ".join(missed) if missed else "all limits kept")
+    return bool(missed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ours", nargs=5, type=float)
+    chosen = parser.parse_args().ours
+    if chosen:
+        items, changes, seconds, times, mixed = chosen
+        print(json.dumps(work(int(items), changes, seconds, int(times), int(mixed))))
+    else:
+        sys.exit(main())
