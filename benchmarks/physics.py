@@ -57,7 +57,7 @@ def many_tanks(n: int, turns: int = 40) -> float:
 
 
 def units(count: int, seconds: int = 3000) -> float:
-    """Return real time [s] of one physics step of 1 s with `count` of the units connected and at work."""
+    """Return real time [s] of one physics step of 1 s with `count` of the devices connected; the units behind them are at rest."""
     names = sorted(path.stem for path in profile_folder().glob("*.toml"))[:count]
     plant = Plant({name: load_profile(profile_folder() / f"{name}.toml") for name in names}, feed=FEEDS["nmc622"], seed=1)
     begun = time.perf_counter()

@@ -369,6 +369,8 @@ def _method_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
         written = dict[str, str]()
         for label, argument in method.inputs.items():
             place = (name, "inputs", label)
+            if argument.type == "float16":
+                yield (*place, "type"), "OPC UA has no float16"
             if not argument.writes:
                 continue
             if not _writable(profile, argument.writes):

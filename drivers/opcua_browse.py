@@ -54,6 +54,7 @@ class FoundVariable:
     path: tuple[str, ...]  # browse names below Objects
     at: str  # node id with its namespace URI
     property: bool  # of an object
+    browse_name: str = ""  # empty where it cannot be written down as it is
     type: str = ""  # name of a standard data type, else its node id
     rank: int = -1  # -1 scalar, 1 array
     readable: bool = False
@@ -164,7 +165,8 @@ class _Walk:
             return None
         self._seen.add(key)
         if reference.NodeClass == ua.NodeClass.Variable:
-            return self._note_variable(place, parent, is_property=reference.ReferenceTypeId == _HAS_PROPERTY)
+            is_property = reference.ReferenceTypeId == _HAS_PROPERTY
+            return self._note_variable(place, parent, str(reference.BrowseName.Name), is_property=is_property)
         if reference.NodeClass == ua.NodeClass.Object:
             self._objects.append(place)
         return place if reference.NodeClass in (ua.NodeClass.Object, ua.NodeClass.Method) else None
@@ -174,7 +176,7 @@ class _Walk:
         if parent.at and parent.at not in method.objects:
             method.objects.append(parent.at)
 
-    def _note_variable(self, place: _Place, parent: _Place, *, is_property: bool) -> _Place | None:
+    def _note_variable(self, place: _Place, parent: _Place, name: str, *, is_property: bool) -> _Place | None:
         if parent.at in self._methods:
             if place.path[-1] == "InputArguments":
                 self._inputs.append((self._methods[parent.at], place.node))
@@ -184,7 +186,7 @@ class _Walk:
             if place.path[-1] in ("EURange", "EngineeringUnits"):
                 self._units.append((owner, place.path[-1], place.node))
             return None
-        self._variables[place.at] = FoundVariable(place.path, place.at, is_property)
+        self._variables[place.at] = FoundVariable(place.path, place.at, is_property, name if place.path[-1] == name else "")
         self._nodes[place.at] = place.node
         return None if is_property else place
 

@@ -22,7 +22,8 @@ from drivers.opcua_browse import FoundMethod, FoundVariable, Survey
 __all__ = ["Draft", "choose", "draft_profile", "signal_type", "unit_of"]
 
 _TYPES: Final[dict[str, SignalType]] = {
-    "Boolean": "bool", "Int16": "int16", "UInt16": "uint16", "Int32": "int32", "UInt32": "uint32", "Float": "float32", "Double": "float64",
+    "Boolean": "bool", "Int16": "int16", "UInt16": "uint16", "Int32": "int32", "UInt32": "uint32", "Int64": "int64",
+    "UInt64": "uint64", "Float": "float32", "Double": "float64",
 }  # fmt: skip
 _CONSTANT: Final = re.compile(r"serial|identity|ident|device_?id|product_?code|order_?code|vendor|model|article", re.IGNORECASE)
 _LETTERS: Final = str.maketrans({"³": "3", "²": "2", "µ": "u", "μ": "u", "₃": "3"})  # as people write them
@@ -99,7 +100,8 @@ def _why_left(one: FoundVariable) -> str:
     if not one.readable:
         return "cannot be read by this user"
     if one.rank >= 0:
-        return f"an array of {one.type}"
+        element = f"; one number of it: at = {_text(one.at)}, type = {_text(_TYPES[one.type])}, element = 0" if one.type in _TYPES else ""
+        return f"an array of {one.type}{element}"
     return f"data type {one.type}"
 
 
@@ -136,6 +138,8 @@ def _signal_lines(label: str, one: FoundVariable, *, writable: bool) -> list[str
     kind = signal_type(one)
     assert kind is not None  # as chosen
     lines = [f"[signals.{label}]  # {_comment('/'.join(one.path))}", f"at = {_text(one.at)}", f"type = {_text(kind)}"]
+    if one.browse_name:
+        lines.append(f"browse_name = {_text(one.browse_name)}")
     if one.description and one.description != one.path[-1]:
         lines.append(f"description = {_text(one.description)}")
     unit = unit_of(one)

@@ -13,6 +13,7 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers.device import Device
 from drivers.driver import DeviceEvent
@@ -115,7 +116,11 @@ async def watch_events(
         RequestedPublishingInterval=_PUBLISHED, RequestedLifetimeCount=ua.UInt32(_LIFETIME), RequestedMaxKeepAliveCount=ua.UInt32(_KEEP_ALIVE),
         MaxNotificationsPerPublish=ua.UInt32(_QUEUE), PublishingEnabled=True, Priority=ua.Byte(0),
     )  # fmt: skip
-    made = await client.uaclient.create_subscription(asked, feed.take)
+    try:
+        made = await client.uaclient.create_subscription(asked, feed.take)
+    except UaStatusCodeError as error:  # it has no subscription left for us
+        log.error("%s: no events: %s", device.name, type(error).__name__)
+        return None
     feed.patient(made.RevisedPublishingInterval, made.RevisedMaxKeepAliveCount)
     status = await _monitor(client, made.SubscriptionId, node, options.min_severity)
     if status.is_bad() and options.min_severity > 1:

@@ -30,6 +30,7 @@ _UNKNOWNS: Final = ("H", "S", "N", "F")
 _TINY: Final = 1e-12  # [mol/kg] total of a ligand that is not there: keeps its logarithm finite
 _LN10: Final = math.log(10.0)
 _LOW, _HIGH = -3.0, 16.0  # pH between which every liquor is looked for
+_COLD, _HOT = -40.0, 350.0  # [degC] beyond which constants stay as they are: no liquor is there, but an absurd input must not overflow
 
 
 _AT: Final = np.array([NAMES.index(name) for name in DISSOLVED])
@@ -198,7 +199,7 @@ def _write() -> str:
         if name == "H":
             lines.append(f"    r0 = {_sum(terms)}")
         else:  # the balance in logarithms: nearly linear in those of the unknowns, even far away
-            lines += [f"    y = {_sum(terms)}", f"    r{number} = y*log(y/total[{_PLACE[name]}])"]
+            lines += [f"    y{number} = {_sum(terms)}", f"    r{number} = y{number}*log(y{number}/total[{_PLACE[name]}])"]
     # Jacobian: d r_i / d ln(unknown_j)
     for i, row_name in enumerate(_UNKNOWNS):
         for j, name in enumerate(_UNKNOWNS):
@@ -234,7 +235,7 @@ def _write() -> str:
             lines.append(f"    j{i}{j} = {_sum(terms)}")
     lines.append("    return (r0, r1, r2, r3), (" + ", ".join(f"j{i}{j}" for i in range(4) for j in range(4)) + "), (")
     lines.append("        " + ", ".join(f"l_{solid.metal}" for solid in HYDROXIDES) + ",), (")
-    lines.append("        " + ", ".join(f"m_{metal}" for metal in (*_METALS, "C", "P")) + ",)")
+    lines.append("        " + ", ".join(f"m_{metal}" for metal in (*_METALS, "C", "P")) + ",), (y1, y2, y3)")
     # census: ionic strength, sum of molalities, heat of speciation
     lines += [
         "def census(h, s, a, f, free, chloride, gamma, K):",
@@ -318,6 +319,10 @@ def _eliminate(r: Sequence[Any], j: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
     return x0, x1, x2, x3
 
 
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
 _ALL = (1.0,) * len(HYDROXIDES)
 _NONE = (0.0,) * len(HYDROXIDES)
 
@@ -368,6 +373,7 @@ class Equilibrium:
         of the way to equilibrium that precipitation and dissolution go in this step (1: all of it, 0: none). `surface`: protons
         that the hydroxides' surface gives up [mol/kg per pH above 5.5].
         """
+        t = min(max(t, _COLD), _HOT)
         total = [value if value > 0.0 else 0.0 for value in totals]
         for place in (_PLACE["S"], _PLACE["N"], _PLACE["F"]):
             if total[place] < _TINY:
@@ -408,7 +414,7 @@ class Equilibrium:
         slope = surface / _LN10
         for _ in range(25):
             shift = surface * (math.log10(h) + 5.5) if surface else 0.0
-            r, j, left, free = _balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS)
+            r, j, left, free, _ = _balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS)
             try:
                 x = _eliminate(r, j)
             except ZeroDivisionError:
@@ -440,24 +446,56 @@ class Equilibrium:
         self, total: Sequence[float], solids: Sequence[float], ahead: Sequence[float], back: Sequence[float], strong: float, surface: float,
         gamma: float, k: Sequence[float],
     ) -> None:  # fmt: skip
-        """Find pH inside a bracket; at each pH the three ligands by Newton. Always converges: the charge falls as pH rises."""
+        """Find pH inside a bracket; at each pH the three ligands by Newton with a search along its line. Always converges: the charge falls
+        as pH rises, and at one pH the balances of the ligands are the gradient of a convex function of their logarithms.
+        """
         state = self.state
         slope = surface / _LN10
-        s, a, f = (max(0.3 * total[_PLACE[name]], _TINY) for name in ("S", "N", "F"))
+        given = [total[_PLACE[name]] for name in ("S", "N", "F")]
+        at = [math.log(max(0.3 * amount, _TINY)) for amount in given]
 
         def charge(ph: float) -> float:
             """Return the charge at `ph` with the ligands in balance."""
-            nonlocal s, a, f
+            nonlocal at
             h = 10.0**-ph
             shift = -surface * (ph - 5.5)
-            for _ in range(60):
-                r, j, left, free = _balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS)
+            r: Sequence[float] = ()
+            j: Sequence[float] = ()
+
+            def gaps(at: Sequence[float]) -> list[float]:
+                """Return what is too much of each ligand [mol/kg] with the logarithms `at` of their free parts."""
+                nonlocal r, j
+                r, j, self.left, self._free, found = _balances(
+                    h, *map(math.exp, at), total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS
+                )
+                return [here - there for here, there in zip(found, given, strict=True)]
+
+            def newton(right: Sequence[float]) -> tuple[list[float], float]:
+                """Return the step, at most 2 in any logarithm, and how steeply the convex function goes along it."""
                 # with H+ given, its row and column fall out
-                x = _eliminate((0.0, *r[1:]), (1.0, 0.0, 0.0, 0.0, 0.0, *j[5:8], 0.0, *j[9:12], 0.0, *j[13:16]))[1:]
-                s, a, f = (value * math.exp(min(max(step, -2.0), 2.0)) for value, step in zip((s, a, f), x, strict=True))
-                if max(map(abs, x)) < 1e-8:
+                x = _eliminate((0.0, *right), (1.0, 0.0, 0.0, 0.0, 0.0, *j[5:8], 0.0, *j[9:12], 0.0, *j[13:16]))[1:]
+                most = max(*map(abs, x), 2.0)
+                step = [2.0 * part / most for part in x]
+                return step, _dot(step, gap)
+
+            gap = gaps(at)
+            for _ in range(100):
+                if all(abs(part) < 1e-10 * amount for part, amount in zip(gap, given, strict=True)):
                     break
-            self.left, self._free = left, free
+                step, steep = newton(r[1:])
+                if not steep < 0.0:  # the logarithms of the balances point uphill here; the balances themselves never do
+                    step, steep = newton(gap)
+                    if not steep < 0.0:
+                        break
+                way = 1.0
+                there = list(map(sum, zip(at, step, strict=True)))
+                gap = gaps(there)
+                # too far: Newton alone would swing for ever about the point where a hydroxide has dissolved whole in its complexes
+                while (now := _dot(step, gap)) > -0.5 * steep and way > 1e-9:
+                    way *= min(max(steep / (steep - now), 0.05), 0.7)
+                    there = [here + way * part for here, part in zip(at, step, strict=True)]
+                    gap = gaps(there)
+                at = there
             return float(r[0])
 
         low, high = _LOW, _HIGH
@@ -481,7 +519,8 @@ class Equilibrium:
                     side = -1
                 if high - low < 1e-9 or abs(y) < 1e-11:
                     break
-        state.h, state.s, state.a, state.f = 10.0**-ph, s, a, f
+        state.h = 10.0**-ph
+        state.s, state.a, state.f = map(math.exp, at)
 
     def saturation(self, name: str) -> float:
         """Return log10 of ion product over solubility product of one of `SOLIDS` after a `solve`."""
@@ -518,6 +557,7 @@ class Many:
 
     def solve(self, t: FloatArray, totals: FloatArray, solids: FloatArray | None = None) -> FloatArray:
         """Return pH, shape (n,), of dissolved `totals` [mol/kg] and `solids` [mol/kg], shapes (len(DISSOLVED), n) and (len(HYDROXIDES), n)."""
+        t = np.clip(t, _COLD, _HOT)
         total = np.maximum(totals, 0.0)
         for name in ("S", "N", "F"):
             total[_PLACE[name]] = np.maximum(total[_PLACE[name]], _TINY)
@@ -545,7 +585,7 @@ class Many:
                 k = self.table.conditional_many(t, self._log_gamma, self._log_water)
                 gamma = 10.0**self._log_gamma
                 args = (total, solid, _ALL, _ALL, -chloride, 0.0, 0.0, gamma, k, _ARRAYS)
-                r, j, left, free = _balances(h, s, a, f, *args)
+                r, j, left, free, _ = _balances(h, s, a, f, *args)
                 x = np.stack(np.broadcast_arrays(*_eliminate(r, j)))
                 worst = np.abs(x).max(axis=0)
                 scale = 1.0 / np.maximum(worst, 1.0)

@@ -110,7 +110,7 @@ class FilterDryer:
     def step(self, sp: Mapping[str, float], dt: float, slurry: Slurry | None, ledger: Ledger) -> FloatArray | None:
         """Advance by `dt` [s]; return the filtrate."""
         p = self.p
-        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 4.0)
+        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 4.0)
         self.pressure = approach(self.pressure, sp["pressure_sp"], dt, 8.0)
         self.flow = 0.0
         filtrate: FloatArray | None = None

@@ -207,7 +207,7 @@ class LeachTank:
     def step(self, sp: Mapping[str, float], dt: float, black_mass: float, ledger: Ledger) -> tuple[FloatArray | None, FloatArray | None]:
         """Advance by `dt` [s] with `black_mass` [kg] falling in."""
         p = self.p
-        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
+        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 5.0)
         if black_mass > 0.0:
             self._charge(black_mass)
         self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())

@@ -165,7 +165,7 @@ class Particles:
         m3, m4, m5 = self.m[3], self.m[4], self.m[5]
         if m3 <= 0.0 or m4 <= 0.0:
             return (0.0, 0.0, 0.0)
-        spread = math.sqrt(max(math.log(max(m5 * m3 / (m4 * m4), 1.0)), 0.0))
+        spread = math.sqrt(max(math.log(max(m5 / m4 * (m3 / m4), 1.0)), 0.0))
         median = m4 / m3 * math.exp(-0.5 * spread**2)
         return (median * math.exp(-1.2816 * spread), median, median * math.exp(1.2816 * spread))
 
@@ -247,8 +247,8 @@ class Reactor:
     def step(self, sp: Mapping[str, float], dt: float, source: PurificationTank, room: float, ledger: Ledger) -> Slurry | None:
         """Advance by `dt` [s]; `room` [L] is what the wash filter can take."""
         p = self.p
-        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
-        self.nitrogen = approach(self.nitrogen, sp["nitrogen_flow_sp"], dt, 4.0)
+        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 5.0)
+        self.nitrogen = approach(self.nitrogen, max(sp["nitrogen_flow_sp"], 0.0), dt, 4.0)
         self.seeding = approach(self.seeding, sp["seed_rate_sp"], dt, 3.0)
         free = p.volume - self.volume()
         self.lines.step(sp, dt, self.liquor, ledger, room=free)

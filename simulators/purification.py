@@ -161,7 +161,7 @@ class PurificationTank:
     def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, ledger: Ledger) -> None:
         """Advance by `dt` [s]; `filtrate` and the solids `passed` come from the leach press."""
         p = self.p
-        self.stirrer = approach(self.stirrer, sp["stirrer_speed_sp"], dt, 5.0)
+        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 5.0)
         if filtrate is not None:
             self.liquor += filtrate
         if passed is not None:

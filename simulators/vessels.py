@@ -236,7 +236,7 @@ class Jacket:
     def heat(self, vessel: float, valve: float, dt: float, capacity: float) -> float:
         """Return the new vessel temperature [degC] after `dt` with the valve at -100..100 %; exact for a constant jacket."""
         p = self.p
-        share = 0.01 * valve
+        share = 0.01 * min(max(valve, -100.0), 100.0)
         target = vessel + share * (p.steam - vessel) if share >= 0.0 else vessel - share * (p.coolant - vessel)
         self.temperature += (target - self.temperature) * (1.0 - math.exp(-dt / p.lag))
         whole = p.ua + p.loss

@@ -25,7 +25,7 @@ def source(items: int = 1000, changes: float = 10_000.0, *, mixed: int = 0) -> P
     variable; ``ask("rate 5000")`` changes the rate as well. Raises `Missing`. Built when it has to be, which takes some minutes. Take a new one for
     each client: async-opcua 0.19 goes on noticing, and counting, the items of a subscription that was deleted.
     """
-    program = built(HERE / "opcua_source/build", slow="opcua_source, an OPC UA server; some three minutes")
+    program = built(HERE / "opcua_source/build", slow="opcua_source, an OPC UA server; some five minutes")
     return Peer([program, str(items), f"{changes:g}", str(mixed)])
 
 

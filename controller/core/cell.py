@@ -86,6 +86,10 @@ class Cell:
         self._untaken = np.array([row.untaken for row in plan.devices.values()], dtype=np.intp)
         self._certificates = np.array([row.certificate for row in plan.devices.values()], dtype=np.intp)
         self._safes = np.array([row.safe for row in plan.devices.values() if row.safe >= 0], dtype=np.intp)
+        # one comparison for what nearly every scan finds: all devices up, none with an output untaken or in its safe state
+        self._fitness = np.concatenate((self._ups, self._untaken, self._safes))
+        self._fit = np.concatenate((np.ones(len(self._ups)), np.zeros(len(self._untaken) + len(self._safes))))
+        self._members = plan.selectors.member.sum(axis=1) if len(plan.selectors.of) else np.zeros(0, dtype=np.intp)
         # roles with a flow behind them: what went through is counted for the report
         self._flows = {name: self._flows_of(unit) for name, unit in plan.units.items()}
 
@@ -129,7 +133,7 @@ class Cell:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(known, members, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
         low, high = np.where(known, members, np.inf).min(axis=1), np.where(known, members, -np.inf).max(axis=1)
-        self._doubted = doubt = (count < rows.member.sum(axis=1)) | (high - low > rows.agree)
+        self._doubted = doubt = (count < self._members) | (high - low > rows.agree)
         worst = np.where(known, image.quality[rows.of], 0).max(axis=1)
         quality = np.where(count == 0, _BAD, np.where(doubt, _UNCERTAIN, worst)).astype(np.uint8)
         return np.concatenate((image.value, mean)), np.concatenate((image.quality, quality))
@@ -150,7 +154,7 @@ class Cell:
         """Return the devices that cannot be worked with, and what is wrong with each."""
         values = self.bench.values
         wrong: dict[str, str] = {}
-        if (values[self._ups] == 1.0).all() and not (values[self._untaken] > 0.0).any() and not (values[self._safes] > 0.5).any():
+        if (values[self._fitness] == self._fit).all():
             return wrong
         for name, row in self.plan.devices.items():
             if values[row.up] != 1.0:
@@ -207,7 +211,8 @@ class Cell:
         manual = (state.mode == Mode.MAN) & np.isfinite(self._manual_out)
         asked[rows.out[manual]] = self._manual_out[manual]
         known = np.where(np.isfinite(asked), asked, np.where(np.isfinite(plan.safe), plan.safe, plan.outputs.low))
-        return np.clip(known, plan.outputs.low, plan.outputs.high)
+        limited: FloatArray = np.minimum(np.maximum(known, plan.outputs.low), plan.outputs.high)
+        return limited
 
     def _tells(self, row: int, asked: FloatArray, values: FloatArray) -> bool:
         """Whether an interlock that changed something is news: a value that is only lost has its device's alarm, unless somebody asks."""
@@ -459,11 +464,13 @@ class Cell:
         if procedure is not None:
             for leaf in procedure.running():
                 running.setdefault(procedure.state.units.get(leaf.unit, ""), []).append(leaf.path)
+        idle = str(State.IDLE)
+        busy = str(procedure.state.state) if procedure else idle
         return tuple(
             UnitView(
                 name,
                 unit.unit_class,
-                str(procedure.state.state) if procedure and name in mine else str(State.IDLE),
+                busy if name in mine else idle,
                 running.get(name, [""])[-1],
                 "",
                 tuple(held.get(name, ())),

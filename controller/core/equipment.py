@@ -49,8 +49,9 @@ class Bench:
         start = np.where(np.isfinite(start), start, self.target)
         ramped = np.isfinite(self.ramp)
         step = np.where(ramped, self.ramp, 0.0) * self.dt
-        moved = start + np.clip(self.target - start, -step, step)
-        return np.clip(np.where(ramped, moved, self.target), rows.sp_low, rows.sp_high)
+        moved = start + np.minimum(np.maximum(self.target - start, -step), step)
+        limited: FloatArray = np.minimum(np.maximum(np.where(ramped, moved, self.target), rows.sp_low), rows.sp_high)
+        return limited
 
 
 class UnitView:

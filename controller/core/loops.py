@@ -61,14 +61,14 @@ def advance(
     known = active & np.isfinite(error)
     error = np.where(known, error, 0.0)
     p = np.where(known, rows.gain * (rows.beta * np.where(known, sp, 0.0) - np.where(known, pv, 0.0)), 0.0)
-    ff = rows.feed_gain * np.nan_to_num(feed)
+    ff = rows.feed_gain * np.where(np.isfinite(feed), feed, 0.0)
     kt = -np.expm1(-dt / rows.reset)
     # external reset: what an interlock or a person put out instead of the last output pulls the integral along
     integral = last.integral + rows.gain * np.minimum(dt / rows.reset, 1.0) * error + kt * (applied - last.out)
     asked = p + ff + integral
-    out = np.where(known, np.clip(asked, rows.out_low, rows.out_high), np.where(active, last.out, applied))
+    out = np.where(known, np.minimum(np.maximum(asked, rows.out_low), rows.out_high), np.where(active, last.out, applied))
     # a loop that starts or does not control: its integral is what makes `out` equal to what is there, so nothing jumps
     fresh = known & ~last.running
-    out = np.where(fresh, np.clip(applied, rows.out_low, rows.out_high), out)
+    out = np.where(fresh, np.minimum(np.maximum(applied, rows.out_low), rows.out_high), out)
     integral = np.where(known & ~fresh, integral + kt * (out - asked), out - p - ff)
     return LoopState(last.mode, sp, out, integral, known)

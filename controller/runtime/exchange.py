@@ -12,13 +12,19 @@ from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
 from drivers.driver import ERROR_KINDS, DeviceEvent, Driver, WriteOutcome, WriteResult
 from drivers.image import ProcessImage
-from drivers.tags import FloatArray, TimeArray
+from drivers.tags import FloatArray, IndexArray, TimeArray
 
 __all__ = ["Exchange"]
 
 _PATIENCE = 2.0  # [s] monotonic until an output that is not taken counts; a device that wakes up refuses for a moment
 _AGAIN = 0.5  # [s] monotonic between two writes of an output that is not taken
 _HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
+
+
+def _dense(places: IndexArray) -> IndexArray | slice:
+    """Return places that follow each other as a slice, which numpy reads without copying; others as they are."""
+    first = int(places[0]) if len(places) else 0
+    return slice(first, first + len(places)) if np.array_equal(places, np.arange(first, first + len(places))) else places
 
 
 class Exchange:
@@ -32,15 +38,17 @@ class Exchange:
         self.rows, self.driver, self.image, self.clock = rows, driver, image, clock
         self.name = rows.device.name
         profile = rows.device.profile
-        self._bound = np.flatnonzero(rows.places >= 0)
-        self._part = image.part(rows.places[self._bound])
+        bound = np.flatnonzero(rows.places >= 0)
+        self._bound = _dense(bound)
+        self._part = image.part(rows.places[bound])
         self._links = image.part(rows.links)
-        self._readback = plan.readback[rows.outputs]
+        self._outputs, self._readback = _dense(rows.outputs), _dense(plan.readback[rows.outputs])
         self._exact = np.array([profile.signals[name].type not in ("float32", "float64") for name in rows.signals], dtype=np.bool_)
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
         self._beaten = -math.inf
         self._link: tuple[float, ...] | None = None
+        self._seen: tuple[float, ...] = ()  # what `_link` was made of
         self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
         self._tried: dict[str, float] = {}  # signal: when one that does not take was written last
         # a float32 register holds 7 digits: a difference below 1e-5 of the range is the same value
@@ -63,9 +71,13 @@ class Exchange:
         source = reading.source_time[bound]
         self.image.update(self._part, reading.values[bound], reading.quality[bound], np.where(source > 0, source, receive), receive, known)
         metrics = self.driver.metrics
-        if (link := self._about_link(monotonic)) != self._link:
-            self._link = link
-            self.image.update(self._links, np.array(link), np.zeros(len(link), dtype=np.uint8), now, now, monotonic)
+        failing = len(self._failing)
+        seen = (metrics.connected, metrics.round_trip, metrics.losses, metrics.drops, metrics.certificate_days, failing, *metrics.errors.values())
+        if failing or seen != self._seen:  # an output that is not taken counts by its age, which moves by itself
+            self._seen = seen
+            if (link := self._about_link(monotonic)) != self._link:
+                self._link = link
+                self.image.update(self._links, np.array(link), np.zeros(len(link), dtype=np.uint8), now, now, monotonic)
         if metrics.connected:
             self.first.set()
         events = [self._reported_event(event) for event in self.driver.take_events()]
@@ -109,8 +121,10 @@ class Exchange:
 
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
         """Return the signals that do not read as what is asked for [eu of each]: other, out of range, doubtful or not a number."""
-        wanted, found = outputs[self.rows.outputs], self.image.value[self._readback]
+        wanted, found = outputs[self._outputs], self.image.value[self._readback]
         same = np.abs(found - wanted) <= self._near  # false for NaN
+        if not self._failing and same.all():  # nearly always
+            return {}
         differs = np.isfinite(wanted) & ~same
         for place in same.nonzero()[0] if self._failing else ():
             self._failing.pop(self.rows.signals[place], None)

@@ -91,6 +91,7 @@ const start = async () => {
     securityPolicies: configuration.policies.map((name) => SecurityPolicy[name]),
     securityModes: configuration.modes.map((name) => MessageSecurityMode[name]),
     allowAnonymous: configuration.anonymous,
+    serverCapabilities: configuration.capabilities,
     userManager: { isValidUser: (user, password) => user === configuration.user && password === configuration.password },
   });
   await server.initialize();

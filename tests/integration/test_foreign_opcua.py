@@ -336,16 +336,32 @@ def test_events_of_the_device_arrive_with_severity_source_and_words(server: Fore
     asyncio.run(main())
 
 
-def test_values_go_on_where_events_cannot_be_had(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    profile = server.profile.model_copy(update={"opcua": OpcuaOptions(events="nsu=urn:foreign:press;s=nothing")})
+@pytest.mark.parametrize(
+    ("node", "capabilities", "says"),
+    [
+        ("nothing", {}, "BadNodeIdUnknown of nsu=urn:foreign:press;s=nothing"),
+        ("press", {"maxSubscriptionsPerSession": 1}, "BadTooManySubscriptions"),
+    ],
+)
+def test_values_go_on_where_events_cannot_be_had(
+    server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture, node: str, capabilities: dict[str, int], says: str
+) -> None:
+    profile = server.profile.model_copy(update={"opcua": OpcuaOptions(events=f"nsu=urn:foreign:press;s={node}")})
 
     async def main() -> None:
+        if capabilities:
+            server.restart(capabilities=capabilities)
         async with open_driver(server.device(profile=profile), data=server.data(tmp_path), timeout=3.0) as driver:
             await good(driver)
+            count = await reads(driver, "count")
+            end = time.monotonic() + 3.0
+            while await reads(driver, "count") == count:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
 
     with caplog.at_level(logging.ERROR, logger="drivers"):
         asyncio.run(main())
-    assert "press: no events: BadNodeIdUnknown of nsu=urn:foreign:press;s=nothing" in caplog.text
+    assert f"press: no events: {says}" in caplog.text
 
 
 def test_a_profile_is_drafted_by_the_command_once_both_sides_trust(server: Foreign, tmp_path: Path) -> None:
@@ -377,6 +393,7 @@ def test_a_profile_is_drafted_by_the_command_once_both_sides_trust(server: Forei
     for name, signal in server.profile.signals.items():
         there = drafted.signals[name]
         assert (there.at, there.type, there.eu, there.access) == (signal.at, signal.type, signal.eu, signal.access)
+        assert there.browse_name == signal.at.rpartition("=")[2]
     assert (drafted.identity, list(drafted.methods)) == (server.profile.identity, ["dose"])
     status, said = blackmass("browse", server.endpoint, "--write", str(to))
     assert status == 2

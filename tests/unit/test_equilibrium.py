@@ -161,6 +161,14 @@ def test_titration_of_thin_and_strong_liquors_agrees(strength: float) -> None:
         compare(40.0, {**scaled, "Na": soda * strength, "N": 0.3 * strength})
 
 
+@pytest.mark.parametrize("soda", [0.27, 0.44])
+@pytest.mark.parametrize("fluoride", [0.1, 0.12])
+def test_fluoride_that_keeps_aluminium_in_an_ammoniacal_liquor_is_found_from_a_cold_start(fluoride: float, soda: float) -> None:
+    """Newton swings here between all Al dissolved and hardly any, from every start: only the search along its line arrives."""
+    liquor = {"Ni": 0.64, "Co": 0.08, "Mn": 0.08, "Li": 0.8, "Al": 0.05, "S": 1.35, "N": 1.0}
+    compare(90.0, {**liquor, "F": fluoride, "Na": soda}, ph=0.02, share=0.05)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_liquor_agrees_with_phreeqc(data: st.DataObject) -> None:

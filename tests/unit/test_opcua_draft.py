@@ -18,7 +18,7 @@ from drivers.source import BadInput
 
 def variable(*path: str, **more: Any) -> FoundVariable:
     usual: dict[str, Any] = {"type": "Double", "readable": True, "value": 1.5}
-    return FoundVariable(path, "nsu=urn:t;s=" + ".".join(path), property=False, **usual | more)
+    return FoundVariable(path, "nsu=urn:t;s=" + ".".join(path), property=False, browse_name=path[-1], **usual | more)
 
 
 SERIAL = variable("Press", "SerialNumber", type="UInt32", value=4711)
@@ -60,6 +60,11 @@ def test_an_eu_without_a_code_of_ours_is_read_as_people_write_it(written: str, e
     assert unit_of(variable("T", unit=(-1, written))) == eu
 
 
+@pytest.mark.parametrize("kind", ["Boolean", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double"])
+def test_every_number_of_a_profile_can_be_drafted(kind: str) -> None:
+    assert load(draft_profile(Survey("make", [SERIAL, variable("T", type=kind)]), "press")).names == ("t",)
+
+
 def test_an_output_whose_range_has_no_zero_gets_a_safe_value_inside_it() -> None:
     survey = Survey("make", [SERIAL, variable("T", range=(40.0, 90.0), writable=True)])
     assert load(draft_profile(survey, "press", writable=True)).signals["t"].safe == 40.0
@@ -75,7 +80,7 @@ def test_what_a_profile_cannot_read_is_left_out_and_said() -> None:
     assert load(draft).names == ("t",)
     assert draft.left == (
         "Text: data type String",
-        "Curve: an array of Double",
+        'Curve: an array of Double; one number of it: at = "nsu=urn:t;s=Curve", type = "float64", element = 0',
         "Secret: cannot be read by this user",
         "Odd: takes Name (String)",
         "Dark: what it takes cannot be read",
@@ -120,7 +125,7 @@ def test_what_changes_or_says_nothing_is_no_identity(changed: dict[str, Any]) ->
 @given(st.lists(st.lists(st.text(max_size=12), min_size=1, max_size=3), min_size=1, max_size=8), st.text(max_size=30))
 def test_no_name_that_a_stranger_gives_breaks_the_file(paths: list[list[str]], text: str) -> None:
     found = [
-        FoundVariable(("x", *path), f"nsu=urn:t;s={place}{text}", False, "Double", -1, True, True, text, text, None, (-1, text))
+        FoundVariable(("x", *path), f"nsu=urn:t;s={place}{text}", False, path[-1], "Double", -1, True, True, text, text, None, (-1, text))
         for place, path in enumerate(paths)
     ]
     draft = draft_profile(Survey(text, [SERIAL, *found]), "press", writable=True)

@@ -50,6 +50,7 @@ def test_a_method_with_inputs_and_a_pulse(tmp_path: Path) -> None:
         ('eu = "kg/min"', 'eu = "L/min"', "cannot be expressed in 'kg/h'"),
         ('eu = "kg/min"', 'eu = "stone"', "is not known"),
         ('type = "int32"', 'type = "bool"', "does not fit rotor_speed_sp"),
+        ('type = "int32"', 'type = "float16"', "OPC UA has no float16"),
         ('type = "int32"', 'typ = "int32"', "did you mean 'type'"),
     ],
 )
