@@ -88,6 +88,7 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
                 click.echo(
                     f"    unit {one.unit} {request.table} {request.address} to {last}: {', '.join(request.names[:4])}"
                     + (f" and {len(request.names) - 4} more" if len(request.names) > 4 else "")
+                    + (f", every {request.period:g} s" if request.period > one.period else "")
                 )
     problems = [sentence for _, sentence in crowded(lines)]
     for sentence in problems:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from controller.cli import main
+from drivers.device import profile_folder
 from tests.integration.test_serve import line, serving
 
 pytestmark = pytest.mark.wire
@@ -60,6 +61,25 @@ def test_plan_names_requests_and_headroom(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "lines/scale, 19200 baud: reads take 21% of its time, headroom 79%" in shown.stdout
     assert "unit 2 input 0 to 5: identity, weight, feeder_rate" in shown.stdout
+
+
+def test_plan_of_groups_and_of_a_line_behind_a_socket(tmp_path: Path) -> None:
+    """What is wanted seldom takes little of the line; a pause that leaves no time for all requests is refused."""
+    profile = (profile_folder() / "weigh_hopper.toml").read_text(encoding="utf-8")
+    slow = profile.replace('at = "input:4"', 'at = "input:4"\ngroup = "slow"') + '\n[groups.slow]\nperiod = "10 s"\n'
+    (tmp_path / "slow_hopper.toml").write_text(slow, encoding="utf-8")
+    address = "modbus-rtu-tcp://127.0.0.1:5000?unit=2&baud=19200"
+    path = written(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace('"weigh_hopper"\naddress', '"slow_hopper"\naddress'), encoding="utf-8")
+    shown = blackmass("plan", path, "--device", f"hopper={address}")
+    assert shown.exit_code == 0, shown.output
+    assert "modbus-rtu-tcp://127.0.0.1:5000, 19200 baud: reads take" in shown.stdout
+    assert "unit 2 input 4 to 5: feeder_rate, every 10 s" in shown.stdout
+    assert "unit 2 input 0 to 3: identity, weight" in shown.stdout
+    (tmp_path / "slow_hopper.toml").write_text(slow.replace("[modbus]", '[modbus]\npause = "80 ms"'), encoding="utf-8")
+    shown = blackmass("check", path)
+    assert shown.exit_code != 0
+    assert "requests and their pauses would take" in shown.output
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""Any bytes at both wires, in any pieces: no crash, no reply but the one asked for, nothing kept for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.modbus_frames import BadReply, DeviceSaidNo, crc16, read, rtu_frame, tcp_tail
+from drivers.modbus_wire import RtuWire, TcpWire
+
+QUESTION = read("input", 3, 2)
+REPLY = bytes.fromhex("04 04 00 01 00 02")
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.replies: list[tuple[int, bytes | DeviceSaidNo | BadReply]] = []
+        self.stales = 0
+        self.drops: list[str] = []
+
+    def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
+        self.replies.append((transaction, result))
+
+    def stale(self, unit: int) -> None:
+        self.stales += 1
+
+    def dropped(self, why: str) -> None:
+        self.drops.append(why)
+
+
+def feed(wire: TcpWire, data: bytes, cuts: list[int]) -> None:
+    """Bring bytes as sockets do, in pieces of some sizes, until it closes."""
+    transport = cast(Any, wire)._transport
+    at = 0
+    for size in (*cuts, len(data)):
+        while at < len(data) and not transport.closed:
+            piece = data[at : at + max(size, 1)]
+            room = wire.get_buffer(-1)
+            assert len(room) >= len(piece)
+            room[: len(piece)] = piece
+            wire.buffer_updated(len(piece))
+            at += len(piece)
+            if size != len(data):
+                break
+
+
+def framed(transaction: int, unit: int, pdu: bytes) -> bytes:
+    return struct.pack(">HHHB", transaction, 0, len(pdu) + 1, unit) + pdu
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.binary(max_size=300),
+        st.builds(framed, st.integers(0, 0xFFFF), st.integers(0, 255), st.binary(min_size=2, max_size=250)),
+        st.just("reply"),
+        st.just("other unit"),
+        st.just("short"),
+    ),
+    max_size=12,
+)
+
+
+@given(pieces=PIECES, cuts=st.lists(st.integers(1, 400), max_size=20))
+def test_over_tcp(pieces: list[bytes | str], cuts: list[int]) -> None:
+    transport, owner = Transport(), Owner()
+    wire = TcpWire(cast(asyncio.Transport, transport), owner)
+    transaction = wire.send(7, QUESTION, tcp_tail(7, QUESTION))
+    assert transport.sent == [framed(transaction, 7, QUESTION.pdu)]
+    known = {"reply": framed(transaction, 7, REPLY), "other unit": framed(transaction, 8, REPLY), "short": framed(transaction, 7, REPLY[:4])}
+    feed(wire, b"".join(piece if isinstance(piece, bytes) else known[piece] for piece in pieces), cuts)
+    assert len(owner.replies) <= 1
+    for found, result in owner.replies:
+        assert found == transaction
+        assert isinstance(result, DeviceSaidNo | BadReply) or result == REPLY[2:]
+    assert len(owner.drops) == transport.closed
+    assert transport.closed or len(wire.get_buffer(-1)) >= 8192 - 261
+
+
+def test_replies_in_pieces_and_in_one_piece() -> None:
+    for size in (1, 7, 8, 13, 1000):
+        transport, owner = Transport(), Owner()
+        wire = TcpWire(cast(asyncio.Transport, transport), owner)
+        sent = [wire.send(7, QUESTION, tcp_tail(7, QUESTION)) for _ in range(5)]
+        feed(wire, b"".join(framed(transaction, 7, REPLY) for transaction in reversed(sent)), [size] * 200)
+        assert owner.replies == [(transaction, REPLY[2:]) for transaction in reversed(sent)]
+        wire.data_received(framed(sent[0], 7, REPLY) * 1000)  # far more than its buffer holds
+        assert owner.stales == 1000
+
+
+@pytest.mark.parametrize("first", [True, False])
+@given(pieces=st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.sampled_from(["reply", "cut", "other"])), max_size=8))
+def test_on_a_line(first: bool, pieces: list[bytes | str]) -> None:
+    async def main() -> None:
+        transport, owner = Transport(), Owner()
+        wire = RtuWire(cast(asyncio.Transport, transport), owner, 11 / 19200, None)
+        if first:
+            wire.send(7, QUESTION, rtu_frame(7, QUESTION))
+        good = bytes((7,)) + REPLY
+        good += crc16(good).to_bytes(2, "little")
+        known = {"reply": good, "cut": good[:5], "other": b"\x08" + good[1:]}
+        heard = [piece if isinstance(piece, bytes) else known[piece] for piece in pieces]
+        for data in heard:
+            wire.data_received(data)
+        assert len(owner.replies) <= first
+        if owner.replies and isinstance(owner.replies[0][1], bytes):
+            assert owner.replies[0][1] == REPLY[2:]
+            assert b"".join(heard).startswith(good)
+        assert owner.stales >= (0 if first else len(heard))
+
+    asyncio.run(main())
