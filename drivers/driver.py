@@ -17,7 +17,7 @@ from drivers.tags import FloatArray, Quality, QualityArray, TimeArray
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ERROR_KINDS", "CallOutcome", "DeviceEvent", "Driver", "DriverMetrics", "ErrorKind", "Reading", "WriteOutcome", "WriteResult"]
+__all__ = ["ERROR_KINDS", "NOT_YET", "CallOutcome", "DeviceEvent", "Driver", "DriverMetrics", "ErrorKind", "Reading", "WriteOutcome", "WriteResult"]
 
 ErrorKind = Literal[
     "connect",  # no connection could be made
@@ -30,6 +30,7 @@ ErrorKind = Literal[
     "overflow",  # samples were lost on the way
 ]
 ERROR_KINDS: Final[tuple[ErrorKind, ...]] = get_args(ErrorKind)
+NOT_YET: Final = "not connected yet"  # the first attempt is under way
 _EVENTS: Final = 1000  # of a device that may wait to be taken; older ones are dropped and counted
 
 
@@ -96,7 +97,7 @@ class DriverMetrics:
     writes: int = 0
     write_errors: int = 0
     round_trip: float = float("nan")  # [s] of the last successful read
-    why: str = "not connected yet"  # why it is not connected; empty when it is
+    why: str = NOT_YET  # why it is not connected; empty when it is
     errors: dict[ErrorKind, int] = field(default_factory=lambda: dict.fromkeys(ERROR_KINDS, 0))
     drops: int = 0  # samples and events that were lost on the way, as far as that is known
     certificate_days: float = math.inf  # [d] until a certificate of this link expires
@@ -126,6 +127,8 @@ class Driver(ABC):
         elif not up and metrics.connected:
             metrics.losses += 1
         metrics.connected, metrics.why = up, why
+        if not up and why == NOT_YET:
+            return  # a reason is on its way
         if up and self._told is not True:
             log.info("%s answers at %s", self.device.name, self.device.address)
         elif not up and self._told is not False:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from pathlib import Path
 
 from drivers.device import Device
-from drivers.driver import CallOutcome, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
+from drivers.driver import NOT_YET, CallOutcome, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
 from drivers.opcua_client import FAILURES, connect, disconnect, new_client, why_of
 from drivers.opcua_events import EventFeed, watch_events
 from drivers.opcua_messages import ServiceFault
@@ -25,6 +26,8 @@ from drivers.pause import Pause
 
 __all__ = ["OpcuaDriver"]
 
+log = logging.getLogger(__name__)
+
 
 class OpcuaDriver(Driver):
     """One OPC UA server and its nodes, secured as the device's `security` says."""
@@ -35,7 +38,8 @@ class OpcuaDriver(Driver):
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None  # makes the next session, or closes the last
         self._pause = Pause()
-        self._why = "not connected yet"
+        self._why = NOT_YET
+        self._refused = ""  # why the link was not secured as asked
         self._open = False
         self._expiry = Expiry(device.name, ())
         self._feed: EventFeed | None = None
@@ -125,9 +129,13 @@ class OpcuaDriver(Driver):
             self._why = str(error)
         except NotSecured as error:
             self._why = f"not connected to {address}: {error}"
+            if self._told is False and self._refused != self._why:  # lost for another reason; this one needs a person
+                log.warning("%s is refused: %s", self.device.name, self._why)
+            self._refused = self._why
         except FAILURES as error:
             self._why = f"cannot connect to {address}: {why_of(error, self.timeout)}; check the address and that the device is on"
         else:
+            self._refused = ""
             self._session, self._feed, self._writer, self._why = session, feed, Writer(session, self.device.profile), ""
             self._expiry = Expiry(self.device.name, client.certificates)
             self._count("type", sum(map(bool, session.wrong)))

@@ -86,7 +86,8 @@ def test_a_server_is_refused_until_a_person_trusts_it_and_it_us(server: Foreign,
 
     with caplog.at_level(logging.INFO, logger="drivers"):
         asyncio.run(main())
-    assert [record.levelname for record in caplog.records if record.name == "drivers.driver"] == ["WARNING", "INFO"]
+    said = [record.getMessage() for record in caplog.records if record.name in ("drivers.driver", "drivers.opcua")]
+    assert [words in line for words, line in zip(("is not trusted", "press is refused: ", "press answers at"), said, strict=True)] == [True] * 3, said
 
 
 @pytest.mark.parametrize(
