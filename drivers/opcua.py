@@ -126,13 +126,16 @@ class OpcuaDriver(Driver):
             await disconnect(client)
             raise
         except WrongDevice as error:
+            self._count("identity")
             self._why = str(error)
         except NotSecured as error:
+            self._count("connect")
             self._why = f"not connected to {address}: {error}"
             if self._told is False and self._refused != self._why:  # lost for another reason; this one needs a person
                 log.warning("%s is refused: %s", self.device.name, self._why)
             self._refused = self._why
         except FAILURES as error:
+            self._count("connect")
             self._why = f"cannot connect to {address}: {why_of(error, self.timeout)}; check the address and that the device is on"
         else:
             self._refused = ""

@@ -1,0 +1,183 @@
+"""A process of devices that hangs (SIGSTOP) and one that is killed (SIGKILL): what the drivers show, and what the service does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controller.batch.journal import JournalReader
+from controller.config import cell_path, load_cell
+from controller.core.commands import Start
+from controller.core.frame import Frame
+from controller.demo import simulated_cell
+from controller.runtime.clock import LiveClock
+from controller.runtime.service import Service
+from drivers.connect import open_driver
+from drivers.device import Address, Device, load_profile, profile_folder
+from drivers.image import Freshness, ProcessImage
+from drivers.tags import Quality, Tag, TagTable
+from tests.faults.bench import until
+
+pytestmark = pytest.mark.wire
+
+SPEED = 60.0
+SERVED = {
+    "leach": ("leach_tank", "modbus-tcp://127.0.0.1:0?unit=1"),
+    "shredder": ("shredder", "opc.tcp://127.0.0.1:0"),
+    "wash": ("filter_dryer", "modbus-rtu:lines/wash?unit=1&baud=115200"),
+    "balance": ("balance", "serial:lines/balance"),
+    "meter": ("ph_transmitter", "serial:lines/meter"),
+}
+RECIPE = """
+recipe: {id: still, version: 1, title: Still, product: none, specification: pcam-99}
+units: {L1: leach_tank}
+procedure:
+  - stir: {unit: L1, run: keep, with: {output: stirrer, at: 120 rpm}, until: "L1.temperature >= 90 degC", max: 40 h}
+"""
+
+
+@contextmanager
+def devices(folder: Path, addresses: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """Serve the devices in a process of their own."""
+    entries = [{"name": name, "profile": profile, "address": addresses[name]} for name, (profile, _) in SERVED.items()]
+    (folder / "devices.json").write_text(json.dumps(entries))
+    command = [sys.executable, "-m", "simulators.serve", "--devices", str(folder / "devices.json"), "--data", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, json.loads(process.stdout.readline())["endpoints"]
+        finally:
+            process.kill()
+
+
+class Shown:
+    """A device as the page shows it: polled into an image whose ages lower quality as those of a cell file do."""
+
+    def __init__(self, name: str, address: str, folder: Path) -> None:
+        self.name = name
+        device = Device(name, load_profile(profile_folder() / f"{SERVED[name][0]}.toml"), Address.parse(address), poll=0.1)
+        self.driver = open_driver(device, data=folder)
+        periods = device.periods
+        tags = TagTable(Tag(signal, its.eu, *its.range) for signal, its in device.profile.signals.items())
+        self.image = ProcessImage(tags, Freshness(np.maximum(3 * periods, 0.3), np.maximum(10 * periods, 2.5)))
+        self._part = self.image.part(np.arange(len(tags)))
+        # what is asked for each few seconds may be as old as that before it is missed
+        self._quick = periods <= 0.25
+
+    async def poll(self) -> None:
+        while True:
+            reading = await self.driver.read()
+            now = time.monotonic()
+            self.image.update(self._part, reading.values, reading.quality, 0, 0, now if reading.received is None else reading.received)
+            await asyncio.sleep(0.1)
+
+    def qualities(self) -> np.ndarray:
+        return self.image.snapshot(time.monotonic()).quality
+
+    def bad(self) -> bool:
+        return bool((self.qualities()[self._quick] == Quality.BAD).all()) and (bool(self._quick.any()) or not self.driver.metrics.connected)
+
+    def alive(self) -> bool:
+        return bool((self.qualities() == Quality.GOOD).any()) and self.driver.metrics.connected
+
+
+def test_a_process_that_hangs_is_bad_within_three_seconds_one_that_is_killed_within_one_and_data_is_back_within_five(tmp_path: Path) -> None:
+    """Modbus TCP, OPC UA with subscriptions, Modbus RTU and serial ASCII at once; the pH transmitter, which talks each second, after its 5 s."""
+
+    async def main() -> None:
+        with devices(tmp_path, {name: address for name, (_, address) in SERVED.items()}) as (process, endpoints):
+            shown = {name: Shown(name, endpoints[name], tmp_path) for name in SERVED}
+            async with AsyncExitStack() as stack:
+                for one in shown.values():
+                    await stack.enter_async_context(one.driver)
+                    task = asyncio.create_task(one.poll())
+                    stack.callback(task.cancel)
+                quick = [one for name, one in shown.items() if name != "meter"]
+
+                def all_alive() -> bool:
+                    return all(one.alive() for one in shown.values())
+
+                def told() -> dict[str, tuple[str, bool, bool]]:
+                    return {name: (one.driver.metrics.why, one.bad(), one.alive()) for name, one in shown.items()}
+
+                await until(all_alive, 10.0, told)
+                process.send_signal(signal.SIGSTOP)
+                try:
+                    assert await until(lambda: all(one.bad() for one in quick), 4.0, told) < 3.0
+                    await until(lambda: not shown["meter"].driver.metrics.connected, 6.0, told)
+                finally:
+                    process.send_signal(signal.SIGCONT)
+                assert await until(all_alive, 6.0, told) < 5.0
+                process.kill()
+                assert await until(lambda: all(one.bad() for one in quick), 2.0, told) < 1.0
+                await until(lambda: not shown["meter"].driver.metrics.connected, 1.0, told)
+                await asyncio.to_thread(process.wait, 5.0)
+                with devices(tmp_path, endpoints) as (_, again):
+                    assert again == endpoints
+                    assert await until(all_alive, 6.0, told) < 5.0
+
+    asyncio.run(asyncio.wait_for(main(), 60.0))
+
+
+def test_devices_that_hang_hold_the_batch_with_an_alarm_within_three_seconds(tmp_path: Path) -> None:
+    """The whole service on the whole simulated cell: BAD, HOLD and alarms; it goes on scanning, and all is GOOD within 5 s of the devices' return."""
+    (tmp_path / "still.yaml").write_text(RECIPE)
+    clock = LiveClock.now(SPEED)
+    cell = load_cell(cell_path("demo"), speed=SPEED)
+    free = {name: str(replace(row.device.address, port=0)) for name, row in cell.plan.devices.items() if row.device.address.port}
+
+    async def first(service: Service, wanted: Callable[[Frame], bool], within: float) -> tuple[Frame, float]:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(within):
+                async for found in service.frames():
+                    if wanted(found):
+                        return found, time.monotonic() - begun
+        except TimeoutError:
+            last = service.frame
+            raise AssertionError(f"not within {within} s: {last and (last.state, last.alarms, dict(last.commands))}") from None
+        raise AssertionError("no more frames")
+
+    async def main(process: subprocess.Popen[str], addresses: dict[str, str]) -> None:
+        async with Service(load_cell(cell_path("demo"), addresses=addresses, speed=SPEED), tmp_path / "data", clock) as service:
+            places = [service.plan.points.place(tag) for tag in ("TT-201", "TT-401", "AT-101", "TT-501", "WT-111")]
+            await first(service, lambda frame: not dict(frame.commands)["START"], 20.0)
+            receipt = await service.send(Start(who="op", recipe=str(tmp_path / "still.yaml")))
+            assert receipt.accepted, receipt.why
+            await first(service, lambda frame: frame.state == "RUNNING" and bool((frame.quality[places] == Quality.GOOD).all()), 20.0)
+            process.send_signal(signal.SIGSTOP)
+            try:
+                begun = time.monotonic()
+                lost, took = await first(service, lambda frame: bool((frame.quality[places] == Quality.BAD).all()), 5.0)
+                assert took < 3.0
+                assert np.isnan(lost.value[places]).all()
+                held, _ = await first(service, lambda frame: frame.state == "HELD", 5.0)
+                assert time.monotonic() - begun < 4.0  # HOLDING within the 3 s; HELD once its own steps are done
+                names = {alarm.name for alarm in held.alarms}
+                assert {f"LINK-{name}" for name in ("leach", "reactor", "shredder")} | {"BATCH-HELD"} <= names
+                assert held.batch is not None
+                assert "leach" in held.batch.why
+                seq = held.seq
+                await first(service, lambda frame: frame.seq > seq + 10, 3.0)
+            finally:
+                process.send_signal(signal.SIGCONT)
+            _, took = await first(service, lambda frame: bool((frame.quality[places] == Quality.GOOD).all()), 6.0)
+            assert took < 5.0
+
+    with simulated_cell(cell, tmp_path / "plant", clock, addresses=free) as simulator:
+        addresses = {name: text.replace("modbus-rtu:lines", f"modbus-rtu:{tmp_path}/plant/lines") for name, text in simulator.endpoints.items()}
+        asyncio.run(asyncio.wait_for(main(simulator.process, addresses), 60.0))
+    entries = [entry.event for entry in JournalReader(tmp_path / "data" / "journal.sqlite").entries()]
+    assert "HELD" in [event.new for event in entries if event.kind == "batch"]
+    assert {event.new for event in entries if event.kind == "link" and event.name == "leach"} == {"up", "down"}
