@@ -254,8 +254,9 @@ class Line:
             self._wire.forget(transaction)
             if unit.dead:
                 self._turns.charge(now - out.sent, now)
-            unit.failures += 1
-            self._mute += 1
+            if not job.over:  # the first of its requests: those beside it are late for the same reason
+                unit.failures += 1
+                self._mute += 1
             why = f"unit {unit.number} at {self.where} does not answer within {out.due - out.sent:.2f} s"
             self._fail(job, LinkDown("timeout", why, sent=True))
             if self._rtu:

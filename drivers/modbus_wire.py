@@ -113,8 +113,8 @@ class TcpWire(asyncio.BufferedProtocol):
 class RtuWire(asyncio.BufferedProtocol):
     """Modbus RTU: one question at a time; what comes while none is open is dropped and told.
 
-    On a serial port (`fd`) a reply comes in many pieces. Its length is known, so after the first piece nothing is looked at until the last byte
-    can be there.
+    On a serial port (`fd`) a reply comes in many pieces. Its length is known, so nothing is looked at until the last byte can be there: on a line
+    that has kept to its speed so far from the request on, else (a pseudo-terminal has none) after the first piece.
     """
 
     def __init__(self, transport: asyncio.Transport, owner: Owner, byte: float, fd: int | None) -> None:
@@ -125,11 +125,16 @@ class RtuWire(asyncio.BufferedProtocol):
         self._view = memoryview(bytearray(512))
         self._closed = False
         self._later: asyncio.TimerHandle | None = None
+        self._sent = self._whole = 0.0  # [s] when, and how long request and reply take on the line
+        self._paced = False
 
     def send(self, unit: int, question: Question, frame: bytes) -> int:
         """Send a question; return 0, since a serial line has no transactions."""
         self._asked, self._heard = (unit, question), b""
         self._transport.write(frame)
+        self._sent, self._whole = self._loop.time(), (len(frame) + question.size + 3) * self._byte
+        if self._paced:
+            self._rest(self._whole)
         return 0
 
     def forget(self, transaction: int) -> None:
@@ -167,11 +172,19 @@ class RtuWire(asyncio.BufferedProtocol):
             result = error
         if result is not None:
             self._asked = None
+            self._paced = self._loop.time() - self._sent >= self._whole
             self._owner.replied(0, result)
         elif self._fd is not None and len(self._heard) > 1:
             missing = (question.size + 3 if not self._heard[1] & 0x80 else 5) - len(self._heard)
+            self._rest(missing * self._byte)
+
+    def _rest(self, seconds: float) -> None:
+        """Do not look at the port for some time [s]."""
+        if self._fd is not None:
+            if self._later is not None:
+                self._later.cancel()
             self._loop.remove_reader(self._fd)
-            self._later = self._loop.call_later(missing * self._byte, self._listen)
+            self._later = self._loop.call_later(seconds, self._listen)
 
     def _listen(self) -> None:
         self._later = None

@@ -10,6 +10,7 @@ import numpy as np
 from controller.batch.records import Event
 from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
+from drivers.device import FLOATS, Signal
 from drivers.driver import ERROR_KINDS, DeviceEvent, Driver, WriteOutcome, WriteResult
 from drivers.image import ProcessImage
 from drivers.tags import FloatArray, IndexArray, TimeArray
@@ -25,6 +26,13 @@ def _dense(places: IndexArray) -> IndexArray | slice:
     """Return places that follow each other as a slice, which numpy reads without copying; others as they are."""
     first = int(places[0]) if len(places) else 0
     return slice(first, first + len(places)) if np.array_equal(places, np.arange(first, first + len(places))) else places
+
+
+def _near(signal: Signal, span: float) -> float:
+    """Return up to which difference [eu] a signal shows what was written: a float32 holds 7 digits of the range, a float16 3, an integer its step."""
+    if signal.type in FLOATS:
+        return (1e-3 if signal.type == "float16" else 1e-5) * span
+    return 0.0 if signal.discrete else 0.5 * signal.scale
 
 
 class Exchange:
@@ -43,7 +51,6 @@ class Exchange:
         self._part = image.part(rows.places[bound])
         self._links = image.part(rows.links)
         self._outputs, self._readback = _dense(rows.outputs), _dense(plan.readback[rows.outputs])
-        self._exact = np.array([profile.signals[name].type not in ("float32", "float64") for name in rows.signals], dtype=np.bool_)
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
         self._beaten = -math.inf
@@ -51,8 +58,7 @@ class Exchange:
         self._seen: tuple[float, ...] = ()  # what `_link` was made of
         self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
         self._tried: dict[str, float] = {}  # signal: when one that does not take was written last
-        # a float32 register holds 7 digits: a difference below 1e-5 of the range is the same value
-        self._near = np.where(self._exact, 0.0, 1e-5 * self._span)
+        self._near = np.array([_near(profile.signals[name], span) for name, span in zip(rows.signals, self._span.tolist(), strict=True)])
         self._reported: dict[str, WriteResult] = {}
         self._was_up: bool | None = None
         self.first = asyncio.Event()  # set when the device has answered once

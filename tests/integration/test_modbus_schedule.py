@@ -488,7 +488,9 @@ def test_malformed_frames_hold_nothing_up(tmp_path: Path) -> None:
             assert seen > 0
             assert stall < 0.05
             gateway.behave = lambda request, reply: [reply]
-            await until(lambda: driver.metrics.connected, driver)
-            assert (await driver.read()).values[0] == 1.0
+            begun = time.monotonic()
+            while (await driver.read()).values[0] != 1.0:  # the rest of a broken frame may cost one more connection
+                assert time.monotonic() - begun < 5.0
+                await asyncio.sleep(0.01)
 
     asyncio.run(main())
