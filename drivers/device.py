@@ -249,6 +249,8 @@ class Profile(Strict):
         for name, text in self.texts.items():
             if self.protocol == "modbus" and not (text.at.startswith(("holding:", "input:")) and AT.match(text.at) and text.length):
                 raise ValueError(f"texts.{name}: expected at = holding|input:<address> and a length [bytes], got {text.at!r}, {text.length}")
+            if self.protocol == "opcua" and not text.at.startswith("nsu="):
+                raise ValueError(f"texts.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {text.at!r}")
         if self.identity.text and self.protocol != "modbus":
             raise ValueError("identity.text: only on Modbus; give a value")
         return self

@@ -140,6 +140,7 @@ class OpcuaDriver(Driver):
         else:
             self._refused = ""
             self._session, self._feed, self._writer, self._why = session, feed, Writer(session, self.device.profile), ""
+            self.texts = session.texts
             self._expiry = Expiry(self.device.name, client.certificates)
             self._count("type", sum(map(bool, session.wrong)))
             return

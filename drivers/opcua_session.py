@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _BEAT: Final = 0.5  # [s] between two looks at the identity of a device that is subscribed to
 _AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
+_LONGEST: Final = 246  # characters of a text
 _PAUSE: Final = 0.005  # [s]
 _UNSUPPORTED: Final = 0x800B0000  # Bad_ServiceUnsupported
 
@@ -64,6 +65,7 @@ class Session:
         self.client, self.reader, self.nodes, self.wrong = client, reader, nodes, wrong
         self.spaces: tuple[str, ...] = ()  # namespace URIs by their index
         self.methods: dict[str, BoundMethod] = {}
+        self.texts: dict[str, str] = {}  # what the device says of itself
         self.writes_at_once = reader.at_once
         self.subscription: Subscription | None = None
         self._device, self._metrics = device, metrics
@@ -215,6 +217,7 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
         monitored = await _registered(client, monitored)
     session.prepare(table, [nodeid_to_binary(node) for node in monitored], nodeid_to_binary(identity))
     await session.read_all()
+    session.texts = await _texts(reader, device, limits.spaces)
     session.methods = await find_methods(client, device, limits.spaces)
     if options.mode == "subscribe":
         subscription = Subscription(client, channel, table, device, metrics)
@@ -238,6 +241,19 @@ def _node(at: str, spaces: Sequence[str], where: str) -> ua.NodeId:
         uri = at.removeprefix("nsu=").rpartition(";")[0]
         raise WrongDevice(f"{where} offers no namespace {uri}: another device answers, or its software has changed")
     return node
+
+
+async def _texts(reader: Reader, device: Device, spaces: Sequence[str]) -> dict[str, str]:
+    """Return the texts of the profile that the device has, each on one line and not endless."""
+    nodes = {name: node for name, text in device.profile.texts.items() if (node := local_node(text.at, spaces)) is not None}
+    found = await reader.values([messages.read_item(nodeid_to_binary(node)) for node in nodes.values()])
+    texts = {}
+    for name, (reply, place) in zip(nodes, found, strict=True):
+        value = reply.value(place)
+        word = value.Text if isinstance(value, ua.LocalizedText) else value
+        if isinstance(word, str):
+            texts[name] = "".join(letter if letter.isprintable() else " " for letter in word[:_LONGEST]).strip()
+    return texts
 
 
 async def _registered(client: Client, nodes: list[ua.NodeId]) -> list[ua.NodeId]:

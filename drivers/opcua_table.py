@@ -20,7 +20,17 @@ from drivers.tags import BoolArray, FloatArray, IndexArray, Quality, QualityArra
 __all__ = ["KINDS", "OVERFLOW", "Table", "Taken"]
 
 # types of variants (part 6, 5.1.2)
-KINDS: Final[dict[SignalType, int]] = {"bool": 1, "int16": 4, "uint16": 5, "int32": 6, "uint32": 7, "float32": 10, "float64": 11}
+KINDS: Final[dict[SignalType, int]] = {
+    "bool": 1,
+    "int16": 4,
+    "uint16": 5,
+    "int32": 6,
+    "uint32": 7,
+    "int64": 8,
+    "uint64": 9,
+    "float32": 10,
+    "float64": 11,
+}
 OVERFLOW: Final = 0x0480  # info bits of a data value, and that its queue has lost some (part 4, 7.39)
 _SEMANTICS: Final = 0xC000  # the structure or the meaning of the value has changed: its eu, its range
 _BAD: Final = np.uint8(Quality.BAD)

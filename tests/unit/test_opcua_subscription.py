@@ -1,0 +1,280 @@
+"""What a server publishes, and what it should have: order, gaps, age, silence, overflow, deadbands. Without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from asyncua import ua
+from asyncua.ua.ua_binary import struct_to_binary
+
+from drivers.device import Address, Device, Group, Identity, Profile, Signal
+from drivers.driver import DriverMetrics
+from drivers.opcua_subscription import Subscription
+from drivers.opcua_table import Table
+from drivers.tags import Quality
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Channel:
+    """Takes publish requests; the test answers them."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[tuple[int, int]], Callable[[bytes], None], Callable[[Exception], None]]] = []
+        self.delivered: list[bytes] = []
+
+    def publish(self, acknowledged: list[tuple[int, int]], taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+        self.asked.append((acknowledged, taken, failed))
+
+    def deliver(self, data: bytes) -> None:
+        self.delivered.append(data)
+
+
+class Bench:
+    """A subscription (number 5) that is open, as far as it knows, to the signals of a device."""
+
+    def __init__(self, n: int = 3, **options: Any) -> None:
+        signals = {f"s{place}": Signal(at=f"nsu=urn:x;s=s{place}", type="float64", range=(0, 100), **options) for place in range(n)}
+        identity = Identity(at="nsu=urn:x;s=id", value=1)
+        groups = {"slow": Group(period="1 s", deadband=2.0)}
+        profile = Profile(id="x", description="x", protocol="opcua", identity=identity, signals=signals, groups=groups)
+        device = Device("x", profile, Address.parse("opc.tcp://127.0.0.1:1"))
+        self.channel, self.metrics = Channel(), DriverMetrics()
+        self.table = Table(device, np.ones(n, dtype=np.bool_))
+        self.subscription = Subscription(None, self.channel, self.table, device, self.metrics)  # type: ignore[arg-type]
+        self.publishing = self.subscription.publishing
+        self.publishing.start(5, self.subscription._take)
+
+    def answer(self, response: Any) -> None:
+        _, taken, _ = self.channel.asked.pop(0)
+        taken(bytes(struct_to_binary(response)))
+
+    def publish(self, values: dict[int, float | ua.DataValue], number: int, *, to: int = 5, sent: datetime = NOW, more: bool = False) -> None:
+        notification = ua.DataChangeNotification()
+        for handle, value in values.items():
+            held = value if isinstance(value, ua.DataValue) else ua.DataValue(ua.Variant(value, ua.VariantType.Double), SourceTimestamp=NOW)
+            notification.MonitoredItems.append(ua.MonitoredItemNotification(ClientHandle=handle, Value=held))
+        message = ua.NotificationMessage(SequenceNumber=number, PublishTime=sent)
+        message.NotificationData = [notification] if values else []
+        answer = ua.PublishResponse()
+        answer.Parameters = ua.PublishResult(SubscriptionId=to, MoreNotifications=more, NotificationMessage=message)
+        self.answer(answer)
+
+    def values(self) -> list[float]:
+        return list(self.table.reading(self.subscription.current).values)
+
+
+def go(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+async def body_values_come_and_are_acknowledged() -> None:
+    bench = Bench()
+    assert len(bench.channel.asked) == 3  # requests in flight
+    bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    bench.publish({1: 5.0}, 2)
+    assert bench.values() == [1.0, 5.0, 3.0]
+    assert [acknowledged for acknowledged, _, _ in bench.channel.asked] == [[], [(5, 1)], [(5, 2)]]
+    bench.publish({}, 3)  # a keep-alive is not acknowledged, and does not use up its number
+    assert bench.channel.asked[-1][0] == []
+    bench.publish({0: 4.0, 2: 6.0}, 3)
+    assert bench.values() == [4.0, 5.0, 6.0]
+    assert (bench.metrics.drops, bench.subscription.reread, bench.publishing.failure) == (0, False, None)
+
+
+async def body_gap() -> None:
+    bench = Bench()
+    bench.publish({0: 1.0}, 1)
+    bench.publish({0: 2.0}, 4)
+    assert (bench.metrics.drops, bench.metrics.errors["overflow"], bench.subscription.reread) == (2, 1, True)
+    bench.subscription.reread = False
+    bench.publish({}, 6)  # what it says comes next shows that 5 is lost
+    assert (bench.metrics.drops, bench.subscription.reread) == (3, True)
+
+
+async def body_replay() -> None:
+    bench = Bench()
+    bench.publish({0: 1.0}, 7)
+    bench.publish({0: 2.0}, 8)
+    bench.publish({0: 1.0}, 7)
+    assert bench.values()[0] == 2.0
+    assert bench.metrics.drops == 0
+
+
+async def body_wrap() -> None:
+    bench = Bench()
+    bench.publish({0: 1.0}, 2**32 - 1)
+    bench.publish({0: 2.0}, 1)
+    assert (bench.values()[0], bench.metrics.drops, bench.subscription.reread) == (2.0, 0, False)
+
+
+async def body_age() -> None:
+    """What was held up on the way is as old as the server's clock says."""
+    bench = Bench()
+    bench.subscription.clock(time.monotonic(), ua.datetime_to_win_epoch(NOW))
+    bench.publish({0: 1.0}, 1, sent=NOW - timedelta(seconds=8))
+    age = time.monotonic() - bench.table.reading(bench.subscription.current).received[0]  # type: ignore[index]
+    assert 7.9 < age < 9.0
+    bench.publish({0: 2.0}, 2, sent=NOW + timedelta(hours=1))  # a clock that was set tells nothing
+    received = bench.table.reading(bench.subscription.current).received
+    assert received is not None
+    assert time.monotonic() - received[0] < 1.0
+
+
+async def body_more() -> None:
+    """While more is waiting at the server, only what has come is current."""
+    bench = Bench()
+    bench.publish({0: 1.0}, 1, more=True)
+    received = bench.table.reading(bench.subscription.current).received
+    assert received is not None
+    assert np.isfinite(received).tolist() == [True, False, False]
+    bench.publish({1: 1.0}, 2)
+    received = bench.table.reading(bench.subscription.current).received
+    assert received is not None
+    assert np.isfinite(received).all()
+
+
+def status(value: float, code: int, kind: ua.VariantType = ua.VariantType.Double) -> ua.DataValue:
+    return ua.DataValue(ua.Variant(value, kind), StatusCode=ua.StatusCode(ua.UInt32(code)), SourceTimestamp=NOW)
+
+
+async def body_statuses() -> None:
+    bench = Bench()
+    bench.publish({0: status(1.0, 0x480), 1: status(2.0, 0x40000000), 2: status(3.0, 0x80000000)}, 1)
+    reading = bench.table.reading(bench.subscription.current)
+    assert reading.quality.tolist() == [Quality.GOOD, Quality.UNCERTAIN, Quality.BAD]
+    assert np.isnan(reading.values).tolist() == [False, False, True]
+    assert (bench.metrics.drops, bench.metrics.errors["overflow"]) == (1, 1)
+    bench.publish({0: ua.DataValue(ua.Variant(7, ua.VariantType.Int32))}, 2)
+    assert np.isnan(bench.values()[0])
+    assert bench.metrics.errors["type"] == 1
+    assert not bench.subscription.changed
+    bench.publish({0: status(1.0, 0x4000)}, 3)
+    assert bench.subscription.changed  # its meaning has changed
+
+
+async def body_queue() -> None:
+    """Several samples of a signal in one message: the last one counts."""
+    bench = Bench()
+    notification = ua.DataChangeNotification()
+    for value in (1.0, 2.0, 3.0):
+        held = ua.DataValue(ua.Variant(value, ua.VariantType.Double))
+        notification.MonitoredItems.append(ua.MonitoredItemNotification(ClientHandle=1, Value=held))
+    answer = ua.PublishResponse()
+    message = ua.NotificationMessage(SequenceNumber=1, NotificationData=[notification])
+    answer.Parameters = ua.PublishResult(SubscriptionId=5, NotificationMessage=message)
+    bench.answer(answer)
+    assert bench.values()[1] == 3.0
+
+
+async def body_deadband() -> None:
+    """A deadband that the server refuses is kept here; what is hidden is current all the same."""
+    bench = Bench(group="slow")
+    for item in range(3):
+        bench.table.band_item(item)
+    bench.publish({0: 10.0}, 1)
+    bench.publish({0: 11.5}, 2)
+    assert bench.values()[0] == 10.0
+    bench.publish({0: 12.5}, 3)
+    assert bench.values()[0] == 12.5
+    bench.publish({0: status(12.6, 0x40000000)}, 4)
+    assert bench.values()[0] == 12.6  # its quality has changed
+
+
+async def body_hold() -> None:
+    """A sample from before a write does not undo what was read back."""
+    bench = Bench()
+    bench.publish({0: ua.DataValue(ua.Variant(50.0, ua.VariantType.Double), SourceTimestamp=NOW)}, 1)
+    bench.table.hold(np.array([0]), time.monotonic() + 60.0)
+    bench.publish({0: ua.DataValue(ua.Variant(1.0, ua.VariantType.Double), SourceTimestamp=NOW - timedelta(milliseconds=100))}, 2)
+    assert bench.values()[0] == 50.0
+    bench.publish({0: ua.DataValue(ua.Variant(2.0, ua.VariantType.Double), SourceTimestamp=NOW + timedelta(milliseconds=100))}, 3)
+    assert bench.values()[0] == 2.0
+
+
+async def body_unreported() -> None:
+    bench = Bench()
+    bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    bench.table.compare()
+    assert not bench.table.unreported()
+    bench.table.value[1] = 9.0  # as read, though nothing was reported
+    bench.table.compare()
+    assert bench.table.unreported()
+    bench.publish({1: 9.0}, 2)
+    assert not bench.table.unreported()
+    never = Bench()
+    never.publish({0: 1.0, 2: 3.0}, 1)
+    never.table.value[1] = 5.0
+    never.table.compare()
+    assert never.table.unreported()
+
+
+async def body_steps() -> None:
+    """A huge message is taken in steps of about a millisecond, and nothing overtakes it."""
+    n = 30_000
+    bench = Bench(n)
+    bench.publish(dict.fromkeys(range(n), 1.0), 1)
+    bench.publish({0: 2.0}, 2)
+    assert len(bench.channel.asked) == 1  # not before it is taken
+    while len(bench.channel.asked) < 3:
+        await asyncio.sleep(0)
+    assert bench.values() == [2.0] + [1.0] * (n - 1)
+
+
+async def body_refusals() -> None:
+    for code, left in ((0x80780000, 2), (0x800A0000, 3)):  # too many requests: one fewer; timed out: another one
+        bench = Bench()
+        fault = ua.ServiceFault()
+        fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(code))
+        bench.answer(fault)
+        assert (len(bench.channel.asked), bench.publishing.failure) == (left, None)
+    bench = Bench()
+    fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(0x80260000))
+    bench.answer(fault)
+    assert bench.publishing.failure == ("exception", "it publishes nothing any more: status code 0x80260000")
+    for spoil in ({"values": {7: 1.0}, "number": 1}, {"values": {2**32 - 1: 1.0}, "number": 1}):
+        bench = Bench()
+        bench.publish(**spoil)  # type: ignore[arg-type]
+        assert bench.publishing.failure is not None
+        assert bench.publishing.failure[0] == "reply"
+        assert len(bench.channel.asked) == 2
+    bench = Bench()
+    message = ua.NotificationMessage(SequenceNumber=1, NotificationData=[ua.StatusChangeNotification(Status=ua.StatusCode(ua.UInt32(0x800A0000)))])
+    answer = ua.PublishResponse()
+    answer.Parameters = ua.PublishResult(SubscriptionId=5, NotificationMessage=message)
+    bench.answer(answer)
+    assert bench.publishing.failure == ("exception", "the server has ended the subscription: status code 0x800a0000")
+    bench = Bench()
+    bench.channel.asked.pop(0)[2](ConnectionError("cut"))
+    assert bench.publishing.failure == ("drop", "ConnectionError: cut")
+
+
+async def body_foreign() -> None:
+    """What is for another subscription of the session is handed on, and acknowledged."""
+    bench = Bench()
+    bench.publish({0: 1.0}, 1, to=6)
+    assert len(bench.channel.delivered) == 1
+    assert bench.channel.asked[-1][0] == [(6, 1)]
+    assert np.isnan(bench.values()[0])
+
+
+async def body_closed() -> None:
+    """Nothing that comes after the end of the epoch is taken."""
+    bench = Bench()
+    bench.publishing.close()
+    bench.publish({0: 1.0}, 1)
+    assert np.isnan(bench.values()[0])
+    assert len(bench.channel.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "body", [value for name, value in sorted(globals().items()) if "body" in name and callable(value)], ids=lambda body: body.__name__
+)
+def test_subscription(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    go(body)
