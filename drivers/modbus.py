@@ -164,7 +164,8 @@ class ModbusDriver(Driver):
         replies, times = job.replies, job.times
         if replies[0] is None:  # no turn, since others hold the link
             if not self.metrics.connected or now - self._heard > _NO_TURN:
-                return self._gone(None if not self.metrics.connected else "timeout", f"no turn on the link to {line.where}; see blackmass plan")
+                says = f"no turn on the link to {line.where}; see blackmass plan" if line.is_open else line.why
+                return self._gone(None if not self.metrics.connected else "timeout", says)
             return self._reading()
         refusals: list[str] = []
         told = self._take_texts(texts, replies, begun)

@@ -77,6 +77,11 @@ class Line:
         return str(self.data / self.address.path) if self.address.serial else f"{self.address.host}:{self.address.port}"
 
     @property
+    def why(self) -> str:
+        """Why there is no connection."""
+        return self._why
+
+    @property
     def is_open(self) -> bool:
         """Whether there is a connection now."""
         return self._wire is not None
@@ -332,9 +337,10 @@ class Line:
         """Connect; whatever waits goes on, or fails. A new connection is a new epoch."""
         if (left := self._silent_until - self._loop.time()) > 0.0:
             await asyncio.sleep(left)
-        within = max(job.within for job in self._turns.jobs) if self._turns.jobs else 1.0
+        # so that whoever waits hears that there is no connection before its own time is over
+        within = max((job.until for job in self._turns.jobs), default=0.0) - self._loop.time() - 0.05
         try:
-            made = await connect(self.address, self.data, within)
+            made = await connect(self.address, self.data, max(within, 0.1))
         except LinkDown as error:
             self._why = str(error)
             self._pause.failed(self._loop.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import gc
 import ipaddress
@@ -403,6 +404,33 @@ def certificate(folder: Path, name: str, days: float = 100.0) -> None:
     (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     private = serialization.PrivateFormat.PKCS8
     (folder / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption()))
+
+
+def test_a_server_that_never_finishes_to_connect_is_no_connection(tmp_path: Path) -> None:
+    certificate(tmp_path / "tls" / "trusted", "device")
+
+    async def main() -> None:
+        gone = asyncio.Event()
+
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+                await writer.wait_closed()
+            gone.set()
+
+        server = await asyncio.start_server(mute, "127.0.0.1", 0)
+        address = Address.parse(f"modbus-tls://127.0.0.1:{server.sockets[0].getsockname()[1]}?unit=1")
+        async with server, open_driver(Device("d", profile({"level": {"at": "input:10"}}), address), data=tmp_path, timeout=0.3) as driver:
+            begun = time.monotonic()
+            assert np.isnan((await driver.read()).values).all()
+            assert time.monotonic() - begun < 0.6
+            assert driver.metrics.errors["connect"] == 1
+            assert "cannot connect to 127.0.0.1" in driver.metrics.why
+            await asyncio.wait_for(gone.wait(), 5.0)
+
+    asyncio.run(main())
 
 
 def test_tls_with_a_certificate_of_each_side(tmp_path: Path) -> None:
