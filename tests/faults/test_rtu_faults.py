@@ -93,10 +93,11 @@ ANSWERS: dict[str, Callable[[], Fault]] = {
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_a_broken_reply_is_no_value_and_the_other_unit_lives(name: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with bench(tmp_path) as (one, two, relay, _):
+def test_a_broken_reply_is_no_value_and_the_other_unit_lives(tmp_path: Path) -> None:
+    """Each on a line of its own; `Watch` looks at both units of it."""
+
+    async def one_line(name: str) -> None:
+        async with bench(tmp_path / name) as (one, two, relay, _):
             fault = relay.add(ANSWERS[name]())
             await asyncio.wait_for(fault.happened.wait(), 3.0)
             if name != "noise before it":  # a driver may find the frame behind it
@@ -104,6 +105,9 @@ def test_a_broken_reply_is_no_value_and_the_other_unit_lives(name: str, tmp_path
             assert await two.lives(8.0) < 5.0, name
             relay.clear()
             assert await one.lives(8.0) < 5.0, name
+
+    async def main() -> None:
+        await asyncio.gather(*map(one_line, ANSWERS))
 
     run(main)
 
@@ -137,27 +141,31 @@ def test_a_second_device_with_the_same_unit_id_is_never_shown(tmp_path: Path) ->
     run(main)
 
 
-@pytest.mark.parametrize("name", ["lost", "late", "checksum", "another address"])
-def test_a_write_whose_reply_is_lost_is_executed_once_and_unknown(name: str, tmp_path: Path) -> None:
-    faults: dict[str, Fault] = {}
+LOSSES: dict[str, Callable[[], Fault]] = {
+    "lost": lambda: Drop(times=1, match=is_write),
+    "late": lambda: Late(times=1, match=is_write),
+    "checksum": lambda: Corrupt(-1, times=1, match=is_write),
+    "another address": lambda: Rewrite(lambda message: rtu(message[:3] + b"\x06" + message[4:-2]), times=1, match=is_write),
+}
 
-    async def main() -> None:
-        faults["lost"] = Drop(times=1, match=is_write)
-        faults["late"] = Late(times=1, match=is_write)
-        faults["checksum"] = Corrupt(-1, times=1, match=is_write)
-        faults["another address"] = Rewrite(lambda message: rtu(message[:3] + b"\x06" + message[4:-2]), times=1, match=is_write)
-        async with bench(tmp_path) as (one, two, relay, plant):
-            relay.add(faults[name])
+
+def test_a_write_whose_reply_is_lost_is_executed_once_and_unknown(tmp_path: Path) -> None:
+    async def one_line(name: str) -> None:
+        async with bench(tmp_path / name) as (one, two, relay, plant):
+            fault = relay.add(LOSSES[name]())
             [outcome] = await one.driver.write({"sp": 42.5})
-            assert outcome.result is WriteResult.UNKNOWN, outcome
-            if name == "late":
+            assert outcome.result is WriteResult.UNKNOWN, (name, outcome)
+            if isinstance(fault, Late):
                 await asyncio.sleep(0.1)
-                faults[name].release()  # type: ignore[attr-defined]
+                fault.release()
             assert await one.lives() < 5.0
             assert await two.lives() < 5.0
-            assert plant.executed == [("d0", "sp", 42.5)]
-            assert relay.seen[Direction.REQUESTS][1, 16] == 1
+            assert plant.executed == [("d0", "sp", 42.5)], name
+            assert relay.seen[Direction.REQUESTS][1, 16] == 1, name
             await until(lambda: one.shown().value[PROFILE.place("sp")] == 42.5)
+
+    async def main() -> None:
+        await asyncio.gather(*map(one_line, LOSSES))
 
     run(main)
 

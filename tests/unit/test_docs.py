@@ -172,3 +172,25 @@ def test_every_environment_variable_is_in_the_documentation() -> None:
     names = {name for path in code for name in re.findall(r"\bBLACKMASS_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
     assert names >= {"BLACKMASS_INFLUX_TOKEN"}
     assert {name for name in names if name not in said} == set()
+
+
+def test_every_test_that_the_table_of_faults_names_exists() -> None:
+    """A test stands there as `test_file.py`, as its name, or as a part of its name between dots, in the last file that the row has named."""
+    sources = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    names = {file: set(re.findall(r"^(?:async )?def (\w+)", text, re.M)) for file, text in sources.items()}
+    rows = [row for row in (REFERENCE / "driver-faults.md").read_text(encoding="utf-8").splitlines() if row.startswith("| ") and "`" in row]
+    named = 0
+    for row in rows:
+        file = ""
+        cell = row.rstrip("| ").rpartition("|")[2]
+        assert "`" in cell, f"no test shows it: {row}"
+        for said in re.findall(r"`([^`]+)`", cell):
+            named += 1
+            if said.endswith(".py"):
+                file = said
+                assert file in names, f"no {file}: {row}"
+                continue
+            pattern = re.compile(re.escape(said).replace("…", r"\w*"))
+            among = names[file] if file else set().union(*names.values())
+            assert any(pattern.fullmatch(name) for name in among), f"no test {said} in {file or 'the tests'}: {row}"
+    assert named > 60
