@@ -21,7 +21,7 @@ from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import call_method, wire_inputs
 from drivers.opcua_security import Expiry, NotSecured
 from drivers.opcua_session import Lost, Session, WrongDevice, open_session
-from drivers.opcua_write import Sent, Writer
+from drivers.opcua_write import CONFIRMED, Sent, Writer
 from drivers.pause import Pause
 
 __all__ = ["OpcuaDriver"]
@@ -157,12 +157,7 @@ class OpcuaDriver(Driver):
             why = f"not sent: {self._why or 'not connected'}"
             return [self._outcome(name, value, WriteResult.REFUSED, why) for name, value in changes.items()]
         done: dict[str, Sent] = {}
-        values: dict[str, float] = {}
-        for name, value in changes.items():
-            try:
-                values[name] = writer.wire_value(name, value)
-            except ValueError as error:
-                done[name] = Sent(WriteResult.REFUSED, why=str(error))
+        values = writer.wire_values(changes, done)
         if values:
             try:
                 await writer.write(values, done)
@@ -171,6 +166,9 @@ class OpcuaDriver(Driver):
                 self._give_up(session, _kind(error), why)
                 for name in values:
                     done.setdefault(name, Sent(WriteResult.UNKNOWN, why=why))
+        if all(sent is CONFIRMED for sent in done.values()):
+            self.metrics.writes += len(changes)
+            return [WriteOutcome(name, asked, asked, WriteResult.CONFIRMED) for name, asked in changes.items()]
         outcomes = []
         for name, asked in changes.items():
             sent = done[name]

@@ -256,7 +256,7 @@ def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
     none = _nothing(n)
     return Columns(
         rows["handle"].astype(np.uint32) if lead else _NO_HANDLES,
-        np.broadcast_to(np.uint8(kind if mask & 1 else 0), n),
+        _of_one_kind(kind if mask & 1 else 0, n),
         value,
         rows["status"].astype(np.uint32) if mask & 2 else _nothing_said(n),
         nanoseconds(rows["source"], rows["source10ps"] if mask & 16 else None) if mask & 4 else none,
@@ -273,6 +273,11 @@ _NO_HANDLES: Final[UInts] = np.empty(0, dtype=np.uint32)
 @functools.lru_cache(_LEARNED)
 def _nothing(n: int) -> TimeArray:
     return np.broadcast_to(np.int64(0), n)
+
+
+@functools.lru_cache(_LEARNED)
+def _of_one_kind(kind: int, n: int) -> NDArray[np.uint8]:
+    return np.broadcast_to(np.uint8(kind), n)
 
 
 @functools.lru_cache(_LEARNED)

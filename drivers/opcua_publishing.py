@@ -37,6 +37,7 @@ class Publishing:
         self._most = _IN_FLIGHT
         self._closed = False
         self.failure: tuple[ErrorKind, str] | None = None  # why nothing is published any more
+        self.step = _STEP
         self.slowest = 0.0  # [s] that the longest step has taken
 
     def start(self, subscription: int, handler: Handler) -> None:
@@ -99,7 +100,7 @@ class Publishing:
                 if self._work is None:
                     self._work = self._begin(*self._inbox[0])
                 for _ in self._work:
-                    if time.perf_counter() - begun > _STEP:
+                    if time.perf_counter() - begun > self.step:
                         asyncio.get_running_loop().call_soon(self._resume)
                         return
                 self._work = None

@@ -41,6 +41,7 @@ _AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of i
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
 _LONGEST: Final = 246  # characters of a text
 _PAUSE: Final = 0.005  # [s]
+_SILENT: Final = 5  # reads in a row that find an unreported change, until that is more than a slow server
 _UNSUPPORTED: Final = 0x800B0000  # Bad_ServiceUnsupported
 
 
@@ -124,11 +125,14 @@ class Session:
     async def _audit(self, subscription: Subscription, now: float) -> None:
         """Read everything, and compare it with what was reported."""
         subscription.reread = False
-        if self.table.unreported():
-            raise Lost("reply", "values have changed that the subscription does not report")
         found, sent = await self.read_all()
         subscription.clock(sent, found.header.time)
         self.table.compare()
+        doubt = int(self.table.doubt.max(initial=0))
+        if doubt >= _SILENT:
+            raise Lost("reply", "values have changed that the subscription does not report")
+        if doubt:
+            self._verify_due = now
         self._audit_due = now + self._audit_every
         self._beat_due = now + _BEAT
         if self._can_verify and now >= self._verify_due:

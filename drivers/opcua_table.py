@@ -87,7 +87,7 @@ class Table:
         self._reported: FloatArray = np.full(n, np.nan)
         self._reported_in: IndexArray = np.full(n, -1, dtype=np.intp)  # the round, from one comparison to the next, of its last report
         self._round = 0
-        self._suspect: BoolArray = np.zeros(n, dtype=np.bool_)
+        self.doubt: IndexArray = np.zeros(n, dtype=np.intp)  # how many comparisons in a row found a change that was not reported
         self._whole = np.isin(np.arange(n), self._place)  # whether it is an item by itself
         self.value: FloatArray = np.full(n, np.nan)
         self.quality: QualityArray = np.full(n, _BAD, dtype=np.uint8)
@@ -157,16 +157,16 @@ class Table:
         self._reported_in[places] = self._round
 
     def compare(self) -> None:
-        """Note which signals, as just read, differ from what was reported last by more than is kept back, or never were."""
+        """Note which signals, as just read, differ from what was reported last by more than is kept back, and were not reported since the last time.
+
+        Those in doubt are as current as they were read, whatever the subscription says.
+        """
         with np.errstate(invalid="ignore"):
             other = np.abs(self.value - self._reported) > self._kept_back
         other |= np.isnan(self.value) != np.isnan(self._reported)
-        self._suspect = (other | (self._reported_in < 0)) & self.usable & self._whole
+        silent = (other | (self._reported_in < 0)) & (self._reported_in < self._round) & self.usable & self._whole
+        self.doubt = np.where(silent, self.doubt + 1, 0)
         self._round += 1
-
-    def unreported(self) -> bool:
-        """Whether a signal differed when it was compared last and has not been reported since."""
-        return bool((self._suspect & (self._reported_in < self._round)).any())
 
     def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken) -> None:
         """Take the signals in an array or a structure; raise `Malformed`."""
@@ -184,20 +184,23 @@ class Table:
     ) -> None:
         value, status = columns.value, columns.status
         number = value * self._scale[places] + self._offset[places] if self._scaled else value
-        if self._simple(columns) and np.isfinite(number).all():
-            quality: QualityArray = np.broadcast_to(_GOOD, number.shape)
-            source, server = columns.source, columns.server
-        else:
-            quality = np.minimum(status >> 30, 2).astype(np.uint8)
-            usable = self.usable[places]
-            other = usable & (columns.kind != self._kind[places]) & (quality != _BAD)
-            taken.types += int(other.sum())
-            quality[other | ~usable | ~np.isfinite(number)] = _BAD
-            number = np.where(quality == _BAD, np.nan, number)
-            source, server = columns.source, columns.server
-        if received < self._holding or self._banded:
+        hiding = received < self._holding or self._banded
+        if not hiding and self._simple(columns) and np.isfinite(number).all():
+            self.value[places] = number
+            self.quality[places] = _GOOD
+            self.source[places] = columns.source
+            self.server[places] = columns.server
+            self.received[places] = received
+            return
+        source, server = columns.source, columns.server
+        quality = np.minimum(status >> 30, 2).astype(np.uint8)
+        usable = self.usable[places]
+        other = usable & (columns.kind != self._kind[places]) & (quality != _BAD)
+        taken.types += int(other.sum())
+        quality[other | ~usable | ~np.isfinite(number)] = _BAD
+        number = np.where(quality == _BAD, np.nan, number)
+        if hiding:
             where = np.arange(len(self.value))[places]
-            quality = np.broadcast_to(quality, number.shape)
             keep = ~self._hidden(where, number, quality, source, received)
             places, number, quality, source, server = where[keep], number[keep], quality[keep], source[keep], server[keep]
         self.value[places] = number
@@ -221,7 +224,9 @@ class Table:
 
     def reading(self, current: float) -> Reading:
         """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
-        received = np.maximum(self.received, current) if current > -math.inf else self.received.copy()
+        received = self.received.copy()
+        if current > -math.inf:
+            np.maximum(received, current, out=received, where=self.doubt == 0)
         return Reading(self.value.copy(), self.quality.copy(), self.source.copy(), received, self.server.copy())
 
 

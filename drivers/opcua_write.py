@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,16 +13,18 @@ import numpy as np
 from asyncua import ua
 
 from drivers import opcua_messages as messages
-from drivers.device import Profile
+from drivers.device import Profile, Signal
 from drivers.driver import WriteResult
 from drivers.opcua_codec import array_element
 from drivers.opcua_reader import Found
 from drivers.opcua_session import Session
 from drivers.opcua_table import KINDS
 from drivers.opcua_value import UNSURE, plain
+from drivers.tags import FloatArray
 
-__all__ = ["Sent", "Writer"]
+__all__ = ["CONFIRMED", "Sent", "Writer"]
 
+_BATCHES: Final = 16  # sets of signals written together that are kept
 _SETTLING: Final = 0.5  # [s] at least in which samples from before a write may still come
 
 
@@ -34,7 +37,40 @@ class Sent:
     why: str = ""
 
 
-_CONFIRMED: Final = Sent(WriteResult.CONFIRMED)
+CONFIRMED: Final = Sent(WriteResult.CONFIRMED)
+
+
+class _Batch:
+    """Some signals that are written together: the request with room for the values, and the request that reads them back."""
+
+    __slots__ = ("_items", "_room", "_template", "kinds", "offset", "places", "quick", "readback", "scale")
+
+    def __init__(self, items: Sequence[tuple[bytes, struct.Struct, bytes, int, int]], signals: Sequence[Signal], *, usable: bool) -> None:
+        self._items = items
+        self.places = np.array([item[3] for item in items], dtype=np.intp)
+        self.kinds = np.array([item[4] for item in items], dtype=np.uint8)
+        self.scale = np.array([signal.scale for signal in signals])
+        self.offset = np.array([signal.offset for signal in signals])
+        self.readback = messages.read_body([item[2] for item in items])
+        self.quick = usable and bool((self.kinds == KINDS["float64"]).all())
+        parts = [head + b"\0" * packer.size for head, packer, *_ in items]
+        ends = np.cumsum([4, *(len(part) for part in parts)])[1:]
+        self._template = np.frombuffer(messages.write_body(parts), np.uint8)
+        self._room = (ends - 8)[:, None] + np.arange(8)
+
+    def body(self, values: FloatArray) -> bytes:
+        """Return the request for values as they are on the wire."""
+        if self.quick:
+            request = self._template.copy()
+            request[self._room] = values.astype("<f8").view(np.uint8).reshape(-1, 8)
+            return request.tobytes()
+        return messages.write_body(
+            [head + packer.pack(_plain(value, packer)) for (head, packer, *_), value in zip(self._items, values.tolist(), strict=True)]
+        )
+
+
+def _plain(value: float, packer: struct.Struct) -> float:
+    return value if packer.format in ("<d", "<f") else int(value)
 
 
 class Writer:
@@ -43,6 +79,7 @@ class Writer:
     def __init__(self, session: Session, profile: Profile) -> None:
         self._session, self._profile = session, profile
         self._items: dict[str, tuple[bytes, struct.Struct, bytes, int, int]] = {}
+        self._batches: dict[tuple[str, ...], _Batch] = {}
         for place, (name, signal) in enumerate(profile.signals.items()):
             if signal.access == "write":
                 node = session.nodes[place]
@@ -64,25 +101,50 @@ class Writer:
         signal = self._profile.signals[name]
         return plain((value - signal.offset) / signal.scale, signal.type)
 
+    def wire_values(self, changes: dict[str, float], done: dict[str, Sent]) -> dict[str, float]:
+        """Return what is sent for `changes` [eu of each]; note in `done` what cannot be."""
+        if self._items.keys() >= changes.keys() and (batch := self._batch(tuple(changes))).quick:
+            raw = (np.fromiter(changes.values(), np.float64, len(changes)) - batch.offset) / batch.scale
+            if np.isfinite(raw).all():
+                return dict(zip(changes, raw.tolist(), strict=True))
+        values = {}
+        for name, value in changes.items():
+            try:
+                values[name] = self.wire_value(name, value)
+            except ValueError as error:
+                done[name] = Sent(WriteResult.REFUSED, why=str(error))
+        return values
+
+    def _batch(self, names: tuple[str, ...]) -> _Batch:
+        """Return what writes of these signals have in common, made once."""
+        batch = self._batches.get(names)
+        if batch is None:
+            if len(self._batches) >= _BATCHES:
+                self._batches.clear()
+            signals = [self._profile.signals[name] for name in names]
+            usable = not any(self._session.wrong[self._items[name][3]] for name in names)
+            batch = self._batches[names] = _Batch([self._items[name] for name in names], signals, usable=usable)
+        return batch
+
     async def write(self, values: dict[str, float], done: dict[str, Sent]) -> None:
-        """Write what `wire_value` has made, and note the outcome of each in `done`; raise what a channel raises: the rest is not known then."""
+        """Write what `wire_values` has made, and note the outcome of each in `done`; raise what a channel raises: the rest is not known then."""
         session, reader = self._session, self._session.reader
-        names = list(values)
+        names = tuple(values)
         at_once = min(session.writes_at_once, reader.at_once)
         for begin in range(0, len(names), at_once):
             some = names[begin : begin + at_once]
-            items = [self._items[name] for name in some]
-            body = messages.write_body([head + packer.pack(values[name]) for name, (head, packer, *_) in zip(some, items, strict=True)])
-            data, handle = await reader.channel.ask(messages.WRITE, body, reader.timeout)
+            batch = self._batch(some)
+            sent = np.fromiter((values[name] for name in some), np.float64, len(some))
+            data, handle = await reader.channel.ask(messages.WRITE, batch.body(sent), reader.timeout)
             codes = messages.status_reply(data, messages.WRITE, len(some), handle)
             asked = time.monotonic()
-            found = await reader.one(messages.read_body([item[2] for item in items]), len(some))
-            self._show(found, np.array([item[3] for item in items]), asked)
+            found = await reader.one(batch.readback, len(some))
+            self._show(found, batch.places, asked)
             columns = found.columns
-            equal = columns.value == np.array([values[name] for name in some], dtype=np.float64)
-            fine = equal & ((codes | columns.status) >> 30 < 2) & (columns.kind == [item[4] for item in items])
-            for place, (name, confirmed) in enumerate(zip(some, fine.tolist(), strict=True)):
-                done[name] = _CONFIRMED if confirmed else self._judge(name, values[name], int(codes[place]), found, place)
+            fine = (columns.value == sent) & ((codes | columns.status) >> 30 < 2) & (columns.kind == batch.kinds)
+            done.update(dict.fromkeys(some, CONFIRMED))
+            for place in np.flatnonzero(~fine).tolist():
+                done[some[place]] = self._judge(some[place], values[some[place]], int(codes[place]), found, place)
 
     def _show(self, found: Found, places: object, asked: float) -> None:
         """Let the table know what was read back, before the next publication does; what was sampled before the write does not count."""
@@ -106,6 +168,6 @@ class Writer:
         if kind != KINDS[signal.type] or not math.isfinite(back) or int(found.columns.status[place]) >> 30 >= 2:
             return Sent(WriteResult.UNKNOWN, why="accepted, but could not be read back")
         if back == sent:
-            return Sent(WriteResult.CONFIRMED)
+            return CONFIRMED
         number = back * signal.scale + signal.offset
         return Sent(WriteResult.MISMATCH, number, f"accepted, but reads back as {number:g}")

@@ -49,6 +49,7 @@ class Bench:
         self.table = Table(device, np.ones(n, dtype=np.bool_))
         self.subscription = Subscription(None, self.channel, self.table, device, self.metrics)  # type: ignore[arg-type]
         self.publishing = self.subscription.publishing
+        self.publishing.step = 1e9  # everything at once, however slow the machine
         self.publishing.start(5, self.subscription._take)
 
     def answer(self, response: Any) -> None:
@@ -199,26 +200,33 @@ async def body_hold() -> None:
 
 
 async def body_unreported() -> None:
+    """What was read and not reported is in doubt, and as current as it was read."""
     bench = Bench()
     bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
     bench.table.compare()
-    assert not bench.table.unreported()
-    bench.table.value[1] = 9.0  # as read, though nothing was reported
+    assert bench.table.doubt.tolist() == [0, 0, 0]
+    for times in (1, 2):
+        bench.table.value[1], bench.table.received[1] = 9.0, 5.0
+        bench.publish({0: 1.0 + times}, 1 + times)
+        bench.table.compare()
+        assert bench.table.doubt.tolist() == [0, times, 0]
+    received = bench.table.reading(bench.subscription.current).received
+    assert received is not None
+    assert (received[1], received[0] > 5.0) == (5.0, True)
+    bench.publish({1: 9.0}, 4)
     bench.table.compare()
-    assert bench.table.unreported()
-    bench.publish({1: 9.0}, 2)
-    assert not bench.table.unreported()
+    assert bench.table.doubt.tolist() == [0, 0, 0]
     never = Bench()
     never.publish({0: 1.0, 2: 3.0}, 1)
-    never.table.value[1] = 5.0
     never.table.compare()
-    assert never.table.unreported()
+    assert never.table.doubt.tolist() == [0, 1, 0]
 
 
 async def body_steps() -> None:
     """A huge message is taken in steps of about a millisecond, and nothing overtakes it."""
     n = 30_000
     bench = Bench(n)
+    bench.publishing.step = 0.0
     bench.publish(dict.fromkeys(range(n), 1.0), 1)
     bench.publish({0: 2.0}, 2)
     assert len(bench.channel.asked) == 1  # not before it is taken
