@@ -30,6 +30,7 @@ __all__ = ["EXCEPTIONS", "BadReply", "DeviceSaidNo", "Line", "LinkDown", "releas
 log = logging.getLogger(__name__)
 
 _TURNAROUND: Final = 0.1  # [s] that a device on a serial line may take before it starts to reply
+_HELD_UP: Final = 0.1  # [s] that a timer rings late when this process itself was held up
 _BUSY: Final = 6
 _BUSY_PAUSE: Final = 0.05  # [s]
 _BUSY_TIMES: Final = 2
@@ -246,8 +247,10 @@ class Line:
 
     def _late(self) -> None:
         """Fail the requests whose replies are late, and end the jobs whose time is over. One timer for all, set anew when it has rung."""
-        self._late_timer = None
+        timer, self._late_timer = self._late_timer, None
         now = self._loop.time()
+        if timer is not None and now - timer.when() > _HELD_UP:
+            self._forgive(now)
         for job in [job for job in self._turns.jobs if job.until <= now + 1e-3]:
             self._expire(job)
         for transaction, out in list(self._flight.items()):
@@ -271,6 +274,13 @@ class Line:
         if times := [out.due for out in self._flight.values()] + [job.until for job in self._turns.jobs]:
             self._look_at(max(min(times), now + 1e-3))
         self._kick()
+
+    def _forgive(self, now: float) -> None:
+        """Let the time of everything begin anew: this process was held up, so replies may be there that nobody has looked at."""
+        for job in [*self._turns.jobs, *(out.job for out in self._flight.values())]:
+            job.until = max(job.until, now + job.within)
+        for out in self._flight.values():
+            out.due = max(out.due, now + out.job.within)
 
     def _guard(self, out: _Flight, now: float, why: str) -> None:
         """Close the link; on a serial line keep silent until a late reply can no longer be taken for the next one's."""
@@ -339,8 +349,14 @@ class Line:
             await asyncio.sleep(left)
         # so that whoever waits hears that there is no connection before its own time is over
         within = max((job.until for job in self._turns.jobs), default=0.0) - self._loop.time() - 0.05
+        within, begun = max(within, 0.1), self._loop.time()
         try:
-            made = await connect(self.address, self.data, max(within, 0.1))
+            try:
+                made = await connect(self.address, self.data, within)
+            except LinkDown:
+                if self._loop.time() - begun < within + _HELD_UP:
+                    raise
+                made = await connect(self.address, self.data, within)  # this process was held up meanwhile: that was no attempt
         except LinkDown as error:
             self._why = str(error)
             self._pause.failed(self._loop.time())
