@@ -8,10 +8,16 @@ import numpy as np
 
 from drivers.tags import FloatArray, IndexArray, Quality, QualityArray, TagTable, TimeArray
 
-__all__ = ["Freshness", "ImagePart", "ProcessImage", "Snapshot"]
+__all__ = ["Freshness", "ImagePart", "ProcessImage", "Snapshot", "dense"]
 
 NEVER = -np.inf
 _BAD, _UNCERTAIN = np.uint8(Quality.BAD), np.uint8(Quality.UNCERTAIN)  # an enum's attribute costs more than the comparison
+
+
+def dense(places: IndexArray) -> IndexArray | slice:
+    """Return places that follow each other as a slice, which numpy reads without copying; others as they are."""
+    first = int(places[0]) if len(places) else 0
+    return slice(first, first + len(places)) if np.array_equal(places, np.arange(first, first + len(places))) else places
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Snapshot:
 class ImagePart:
     """The places of one device in the image, and the ranges [eu] there; all shape (k,)."""
 
-    places: IndexArray
+    places: IndexArray | slice
     low: FloatArray
     high: FloatArray
 
@@ -63,7 +69,7 @@ class ProcessImage:
 
     def part(self, places: IndexArray) -> ImagePart:
         """Return some places of the image as one part, to be updated together."""
-        return ImagePart(places, self.tags.low[places], self.tags.high[places])
+        return ImagePart(dense(places), self.tags.low[places], self.tags.high[places])
 
     def update(
         self,
@@ -81,7 +87,7 @@ class ProcessImage:
         places = part.places
         inside = (value >= part.low) & (value <= part.high)  # false for NaN
         self.value[places] = value
-        self.quality[places] = np.where(inside, quality, _BAD)
+        self.quality[places] = quality if np.count_nonzero(inside) == len(inside) else np.where(inside, quality, _BAD)
         self.source_time[places] = source_time
         self.receive_time[places] = receive_time
         self.received[places] = monotonic
@@ -92,5 +98,6 @@ class ProcessImage:
         quality = self.quality.copy()
         np.maximum(quality, _UNCERTAIN, out=quality, where=age > self.freshness.uncertain_after)
         quality[age > self.freshness.bad_after] = _BAD
-        value = np.where(quality == _BAD, np.nan, self.value)
+        value = self.value.copy()
+        value[quality == _BAD] = np.nan
         return Snapshot(value, quality, self.source_time.copy(), self.receive_time.copy())

@@ -51,8 +51,9 @@ class MemoryDriver(Driver):
         self._tell(up=True)
         self.metrics.reads += 1
         values = self._plant.read(self.device.name)
-        when = self._start() + round(self._plant.time * 1e9)
-        return Reading(values, np.zeros(n, dtype=np.uint8), np.full(n, when, dtype=np.int64))
+        when = np.empty(n, dtype=np.int64)
+        when.fill(self._start() + round(self._plant.time * 1e9))
+        return Reading(values, np.zeros(n, dtype=np.uint8), when)
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write and read back."""

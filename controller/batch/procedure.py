@@ -23,6 +23,10 @@ from recipes.model import AskStep, Group, Recipe, RunStep, Step, Watch
 
 __all__ = ["Procedure", "expected_durations"]
 
+# looked up once: an enum's attribute costs as much as what a scan does with it
+_RUNNING, _PAUSING, _PAUSED = _AT_WORK = (State.RUNNING, State.PAUSING, State.PAUSED)
+_ON_HOLD, _ENDING = (State.HOLDING, State.HELD, State.RESTARTING), (State.STOPPING, State.ABORTING)
+
 
 @dataclass(slots=True)
 class _Entered:
@@ -53,6 +57,7 @@ class Procedure:
         self._active: list[RunStep | AskStep] | None = None  # forgotten whenever a step begins, ends, is held or goes on
         self._shown: dict[str, StepView] = {}  # in the order of the leaves
         self._viewed: list[RunStep | AskStep] | None = None  # what ran when they were all made
+        self._places: dict[str, tuple[int, bool] | None] = {}  # of the names that have been looked up
         for leaf in self._leaves:
             state.steps.setdefault(leaf.path, StepRecord())
 
@@ -65,6 +70,11 @@ class Procedure:
 
     def _place(self, name: str) -> tuple[int, bool] | None:
         """Return (place, is a loop's setpoint) of ``L1.pH`` or ``L1.pH.sp``; None if it is not a role."""
+        if name not in self._places:
+            self._places[name] = self._look_up(name)
+        return self._places[name]
+
+    def _look_up(self, name: str) -> tuple[int, bool] | None:
         alias, _, role = name.partition(".")
         view = self._units.get(alias)
         if view is None:
@@ -152,19 +162,19 @@ class Procedure:
         for path, (phase, view) in self._phases.items():
             if state.steps[path].state in ("running", "held"):
                 phase.count(view)
-        if state.state in (State.RUNNING, State.PAUSING, State.PAUSED):
+        if state.state in _AT_WORK:
             self._watch(("hold", "stop", "abort", "alarm"))
-        elif state.state in (State.HOLDING, State.HELD, State.RESTARTING):
+        elif state.state in _ON_HOLD:
             self._watch(("stop", "abort", "alarm"))
-        if state.state in (State.RUNNING, State.PAUSING, State.PAUSED):
-            progressed = self._walk(self.recipe.procedure, may_start=state.state is State.RUNNING)
-            if state.state is State.PAUSING and self._at_rest():
+        if state.state in _AT_WORK:
+            progressed = self._walk(self.recipe.procedure, may_start=state.state is _RUNNING)
+            if state.state is _PAUSING and self._at_rest():
                 self._automatic("every running step has come to a point where the next would start")
-            elif state.state is State.RUNNING and progressed:
+            elif state.state is _RUNNING and progressed:
                 self._finish()
-        elif state.state in (State.HOLDING, State.HELD, State.RESTARTING):
+        elif state.state in _ON_HOLD:
             self._hold()
-        elif state.state in (State.STOPPING, State.ABORTING):
+        elif state.state in _ENDING:
             for leaf in self.running():
                 self._end(leaf, "stopped")
             state.ended = self.now
@@ -184,7 +194,7 @@ class Procedure:
     def _go(self, state: State, why: str, who: str = "blackmass") -> None:
         self.events.append(Event("batch", self.state.id, self.state.state, state, who, why))
         self.state.state, self.state.why = state, why
-        if state not in (State.RUNNING, State.PAUSING, State.PAUSED):
+        if state not in _AT_WORK:
             for entered in self._entered.values():
                 entered.steps.close() if hasattr(entered.steps, "close") else None
             self._entered.clear()
@@ -217,7 +227,7 @@ class Procedure:
                 finished = False
                 if not group.parallel:
                     break
-        if group.limit is not None and not finished and self.state.state is not State.PAUSED:
+        if group.limit is not None and not finished and self.state.state is not _PAUSED:
             taken = self.state.groups[group.path] = self.state.groups.get(group.path, 0.0) + self.bench.dt
             if taken > group.limit:
                 self.state.groups[group.path] = 0.0  # a restart gives it the whole time again
@@ -241,7 +251,7 @@ class Procedure:
             record.state, record.started = "running", self.now
             self._active = None
             self.events.append(Event("step", step.path, "idle", "running", why=step.say if isinstance(step, RunStep) else step.text))
-        if self.state.state not in (State.RUNNING, State.PAUSING, State.PAUSED):
+        if self.state.state not in _AT_WORK:
             return False  # a step before this one has just held the batch
         record.active += self.bench.dt
         if isinstance(step, AskStep):

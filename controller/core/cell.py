@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -32,6 +32,11 @@ __all__ = ["Begin", "Cell", "Scan"]
 
 _EXPIRES_SOON = 30.0  # [d]
 _GOOD, _UNCERTAIN, _BAD = (np.uint8(quality) for quality in (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD))
+# looked up once: an enum's attribute costs as much as an operation on a small array
+_MAN, _AUTO, _REMOTE = (int(mode) for mode in (Mode.MAN, Mode.AUTO, Mode.REMOTE))
+_IDLE, _AT_WORK = State.IDLE, (State.RUNNING, State.PAUSING, State.PAUSED, State.RESTARTING)
+_ABORT, _HOLD = (State.ABORTING, State.ABORTED), (State.HOLDING, State.HELD, State.RESTARTING)
+_ORDER: Final[dict[Literal["unacknowledged", "acknowledged", "returned"], int]] = {"unacknowledged": 0, "acknowledged": 1, "returned": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,13 @@ class Cell:
         self._interlocks = interlocks.initial(plan.interlocks)
         self._acting: tuple[str, ...] = ()
         self._aborted = False
-        self._doubted = np.zeros(len(plan.selectors.of), dtype=np.bool_)
+        rows = plan.selectors
+        self._redundant = [(of[member].tolist(), float(agree)) for of, member, agree in zip(rows.of, rows.member, rows.agree, strict=True)]
+        self._doubted: list[int] = []  # selectors whose measurements disagree or are not all there
+        self._remote = True  # whether every loop is in REMOTE
+        self._stays = np.isnan(plan.rest)
+        self._seen_units: tuple[object, ...] = ()
+        self._shown_units: tuple[UnitView, ...] = ()
         self._alarms = alarms.initial(plan.alarms)
         self._known, self._estimate = -1, estimate({})
         self._left: float | None = None
@@ -89,7 +100,6 @@ class Cell:
         # one comparison for what nearly every scan finds: all devices up, none with an output untaken or in its safe state
         self._fitness = np.concatenate((self._ups, self._untaken, self._safes))
         self._fit = np.concatenate((np.ones(len(self._ups)), np.zeros(len(self._untaken) + len(self._safes))))
-        self._members = plan.selectors.member.sum(axis=1) if len(plan.selectors.of) else np.zeros(0, dtype=np.intp)
         # roles with a flow behind them: what went through is counted for the report
         self._flows = {name: self._flows_of(unit) for name, unit in plan.units.items()}
 
@@ -124,23 +134,29 @@ class Cell:
         return Scan(outputs, frame, tuple(events))
 
     def _inputs(self, image: Snapshot) -> tuple[FloatArray, QualityArray]:
-        rows = self.plan.selectors
-        if not len(rows.of):
+        """Return all inputs: the image, and behind it what the selectors make of their measurements; shapes (n,)."""
+        if not self._redundant:
             return image.value, image.quality
-        members = np.where(rows.member, image.value[rows.of], np.nan)
-        known = np.isfinite(members)
-        count = known.sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(known, members, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
-        low, high = np.where(known, members, np.inf).min(axis=1), np.where(known, members, -np.inf).max(axis=1)
-        self._doubted = doubt = (count < self._members) | (high - low > rows.agree)
-        worst = np.where(known, image.quality[rows.of], 0).max(axis=1)
-        quality = np.where(count == 0, _BAD, np.where(doubt, _UNCERTAIN, worst)).astype(np.uint8)
-        return np.concatenate((image.value, mean)), np.concatenate((image.quality, quality))
+        n = len(image.value)
+        values, quality = np.empty(n + len(self._redundant)), np.empty(n + len(self._redundant), dtype=np.uint8)
+        values[:n], quality[:n] = image.value, image.quality
+        self._doubted = []
+        for row, (places, agree) in enumerate(self._redundant):
+            known = [(value, place) for place in places if math.isfinite(value := float(image.value[place]))]
+            members = [value for value, _ in known]
+            total = 0.0
+            for value in members:
+                total += value
+            doubt = len(known) < len(places) or max(members) - min(members) > agree
+            if doubt:
+                self._doubted.append(row)
+            values[n + row] = total / len(known) if known else math.nan
+            quality[n + row] = _BAD if not known else _UNCERTAIN if doubt else max(image.quality[place] for _, place in known)
+        return values, quality
 
     def _guard(self) -> None:
         """Hold a batch whose active units have lost a device."""
-        if self.procedure is None or self.procedure.state.state not in (State.RUNNING, State.PAUSING, State.PAUSED, State.RESTARTING):
+        if self.procedure is None or self.procedure.state.state not in _AT_WORK:
             return
         unfit = self._unfit()
         if not unfit:
@@ -154,7 +170,7 @@ class Cell:
         """Return the devices that cannot be worked with, and what is wrong with each."""
         values = self.bench.values
         wrong: dict[str, str] = {}
-        if (values[self._fitness] == self._fit).all():
+        if np.count_nonzero(values[self._fitness] == self._fit) == len(self._fit):
             return wrong
         for name, row in self.plan.devices.items():
             if values[row.up] != 1.0:
@@ -192,26 +208,34 @@ class Cell:
         """Return what is asked of the outputs (m,), by priority: manual > remote > automatic > rest."""
         plan, bench, state = self.plan, self.bench, self._loops
         rows = plan.loops
-        aborted = self.procedure is not None and self.procedure.state.state in (State.ABORTING, State.ABORTED)
+        aborted = self.procedure is not None and self.procedure.state.state in _ABORT
         if aborted and not self._aborted:
             # abort means everything: a loop that a person had taken is let go too; it can be taken again afterwards
-            state.mode = np.full_like(state.mode, Mode.REMOTE)
+            state.mode = np.full_like(state.mode, _REMOTE)
         self._aborted = aborted
-        remote = state.mode == Mode.REMOTE
-        sp = np.where(remote, bench.setpoints(), np.where(state.mode == Mode.AUTO, self._manual_sp, np.nan))
-        active = np.isfinite(sp) & (state.mode != Mode.MAN)
+        remote = state.mode == _REMOTE
+        self._remote = np.count_nonzero(remote) == len(remote)  # nearly always
+        sp = bench.setpoints()
+        if not self._remote:
+            sp = np.where(remote, sp, np.where(state.mode == _AUTO, self._manual_sp, np.nan))
+        active = np.isfinite(sp)
+        if not self._remote:
+            active &= state.mode != _MAN
         self._loops = loops.advance(rows, state, values[rows.pv], values[rows.feed], sp, active, self._outputs[rows.out], dt)
         # a counter has no rest value: it stays as the device shows it, or as it was last put out
-        shown = np.where(np.isnan(values[plan.readback]), self._outputs, values[plan.readback])
-        rest = np.where(np.isnan(plan.rest), shown, plan.rest)
-        asked = np.where(np.isnan(bench.asked), rest, bench.asked)
+        shown = values[plan.readback]
+        shown = np.where(np.isnan(shown), self._outputs, shown)
+        asked = np.where(np.isnan(bench.asked), np.where(self._stays, shown, plan.rest), bench.asked)
         if aborted:
             asked = np.where(np.isnan(plan.safe), shown, plan.safe)
         asked[rows.out[active]] = self._loops.out[active]
-        manual = (state.mode == Mode.MAN) & np.isfinite(self._manual_out)
-        asked[rows.out[manual]] = self._manual_out[manual]
-        known = np.where(np.isfinite(asked), asked, np.where(np.isfinite(plan.safe), plan.safe, plan.outputs.low))
-        limited: FloatArray = np.minimum(np.maximum(known, plan.outputs.low), plan.outputs.high)
+        if not self._remote:
+            manual = (state.mode == _MAN) & np.isfinite(self._manual_out)
+            asked[rows.out[manual]] = self._manual_out[manual]
+        known = np.isfinite(asked)
+        if np.count_nonzero(known) < len(known):
+            asked = np.where(known, asked, np.where(np.isfinite(plan.safe), plan.safe, plan.outputs.low))
+        limited: FloatArray = np.minimum(np.maximum(asked, plan.outputs.low), plan.outputs.high)
         return limited
 
     def _tells(self, row: int, asked: FloatArray, values: FloatArray) -> bool:
@@ -284,8 +308,8 @@ class Cell:
                 rows.units[row], 1, f"Interlock {name} holds: {self._first_out(name)}", "see the permit", rows.texts[row], "remove the cause"
             )
         loops_ = self.plan.loops
-        taken = (self._loops.mode == Mode.AUTO) & ~np.isfinite(self.bench.values[loops_.pv])
-        for place in taken.nonzero()[0]:
+        blind = () if self._remote else ((self._loops.mode == _AUTO) & ~np.isfinite(self.bench.values[loops_.pv])).nonzero()[0]
+        for place in blind:
             name, tag = loops_.names[place], self.plan.inputs[int(loops_.pv[place])].name
             raised[f"PV-{name}"] = alarms.Raised(
                 "",
@@ -295,8 +319,8 @@ class Cell:
                 "its output stays where it is",
                 "take it to MAN, mend the sensor",
             )
-        for place in self._doubted.nonzero()[0]:
-            name = self.plan.inputs[len(self.plan.image) + int(place)].name
+        for selector in self._doubted:
+            name = self.plan.inputs[len(self.plan.image) + selector].name
             raised[f"DIFF-{name}"] = alarms.Raised(
                 "",
                 2,
@@ -313,7 +337,7 @@ class Cell:
             for name, why in self.procedure.warnings().items():
                 raised[name] = alarms.Raised("", 3, why, "see the recipe", "a deviation of this batch", "look at the unit")
             state = self.procedure.state
-            if state.state in (State.HOLDING, State.HELD, State.RESTARTING):
+            if state.state in _HOLD:
                 raised["BATCH-HELD"] = alarms.Raised(
                     "", 2, f"Batch {state.id} is held: {state.why}", "see the reason", "the product waits", "remove the cause, then RESTART"
                 )
@@ -426,7 +450,7 @@ class Cell:
         selected = len(values) - len(image.value)
         value = np.concatenate((values, outputs, self._loops.setpoint, self._loops.mode.astype(np.float64)))
         own = np.where(np.isnan(value[len(values) :]), _BAD, _GOOD)
-        state = self.procedure.state.state if self.procedure else State.IDLE
+        state = self.procedure.state.state if self.procedure else _IDLE
         stamp = np.full(selected + extra, when, dtype=np.int64)
         return Frame(
             self.boot,
@@ -450,23 +474,27 @@ class Cell:
         return _valid_verbs(state)
 
     def _alarm_views(self) -> tuple[AlarmView, ...]:
-        order: dict[Literal["unacknowledged", "acknowledged", "returned"], int] = {"unacknowledged": 0, "acknowledged": 1, "returned": 2}
-        return tuple(sorted(self._alarms.listed.values(), key=lambda view: (order[view.state], view.priority, -view.since)))
+        return tuple(sorted(self._alarms.listed.values(), key=lambda view: (_ORDER[view.state], view.priority, -view.since)))
 
     def _unit_views(self) -> tuple[UnitView, ...]:
+        procedure = self.procedure
+        # the list of the running steps is the same one until it changes; so are the views
+        seen = (procedure, procedure and procedure.state.state, procedure and procedure.running(), self._acting)
+        if len(seen) == len(self._seen_units) and all(new is old for new, old in zip(seen, self._seen_units, strict=True)):
+            return self._shown_units
+        self._seen_units = seen
         rows = self.plan.interlocks
         held: dict[str, list[str]] = {}
         for name in self._acting:
             held.setdefault(rows.units[rows.names.index(name)], []).append(name)
-        procedure = self.procedure
         mine = set(procedure.state.units.values()) if procedure else set()
         running: dict[str, list[str]] = {}
         if procedure is not None:
             for leaf in procedure.running():
                 running.setdefault(procedure.state.units.get(leaf.unit, ""), []).append(leaf.path)
-        idle = str(State.IDLE)
+        idle = str(_IDLE)
         busy = str(procedure.state.state) if procedure else idle
-        return tuple(
+        self._shown_units = tuple(
             UnitView(
                 name,
                 unit.unit_class,
@@ -477,6 +505,7 @@ class Cell:
             )
             for name, unit in self.plan.units.items()
         )
+        return self._shown_units
 
     def _batch_view(self) -> BatchView | None:
         if self.procedure is None:

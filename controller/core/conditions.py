@@ -16,6 +16,9 @@ def margin(condition: Condition, values: FloatArray) -> FloatArray:
     return result
 
 
-def met(condition: Condition, inside: FloatArray, needed: FloatArray | float = 0.0) -> BoolArray:
-    """Return which conditions are met with at least `needed` [eu] to spare; false for NaN."""
+def met(condition: Condition, inside: FloatArray, needed: FloatArray | None = None) -> BoolArray:
+    """Return which conditions are met, with at least `needed` [eu] to spare when that is given; false for NaN."""
+    if needed is None:
+        given: BoolArray = inside >= condition.least
+        return given
     return np.where(condition.strict, inside > needed, inside >= needed)

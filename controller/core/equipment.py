@@ -44,10 +44,13 @@ class Bench:
     def setpoints(self) -> FloatArray:
         """Return the working setpoints (n,) of this scan: each moves toward its target by at most its ramp."""
         rows = self.plan.loops
+        ramped = np.isfinite(self.ramp)
+        if not np.count_nonzero(ramped):
+            direct: FloatArray = np.minimum(np.maximum(self.target, rows.sp_low), rows.sp_high)
+            return direct
         pv = self.values[rows.pv]
         start = np.where(self.loop_on & np.isfinite(self.loop_sp), self.loop_sp, pv)
         start = np.where(np.isfinite(start), start, self.target)
-        ramped = np.isfinite(self.ramp)
         step = np.where(ramped, self.ramp, 0.0) * self.dt
         moved = start + np.minimum(np.maximum(self.target - start, -step), step)
         limited: FloatArray = np.minimum(np.maximum(np.where(ramped, moved, self.target), rows.sp_low), rows.sp_high)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from controller.core.conditions import margin, met
 from controller.core.plan import InterlockRows
-from drivers.tags import BoolArray, FloatArray
+from drivers.tags import BoolArray, FloatArray, IndexArray
 
 __all__ = ["InterlockState", "apply", "initial", "judge", "release"]
 
@@ -20,6 +20,18 @@ class InterlockState:
     tripped: BoolArray
     latched: BoolArray  # a limit was passed by a good value: stays until a person releases it
     outside_for: FloatArray  # [s] how long the permit has not been met
+    effect: Effect | None = field(default=None, compare=False)  # of those that are tripped, once it is known
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What the tripped rows do: which they are (t,), what each takes and to which value (t, m), and what comes of it (m,)."""
+
+    rows: IndexArray
+    affects: BoolArray
+    safe: FloatArray
+    takes: BoolArray
+    value: FloatArray
 
 
 def initial(rows: InterlockRows) -> InterlockState:
@@ -40,7 +52,7 @@ def judge(rows: InterlockRows, last: InterlockState, values: FloatArray, dt: flo
     trips = ~given & (outside_for >= rows.delay)
     latched = last.latched | (trips & rows.latch & np.isfinite(inside))
     tripped = trips | latched | (last.tripped & ~met(rows.permit, inside, rows.hysteresis))
-    return InterlockState(tripped, latched, outside_for)
+    return InterlockState(tripped, latched, outside_for, last.effect if np.array_equal(tripped, last.tripped) else None)
 
 
 def release(rows: InterlockRows, state: InterlockState, name: str, values: FloatArray) -> str:
@@ -62,11 +74,19 @@ def apply(rows: InterlockRows, state: InterlockState, asked: FloatArray) -> tupl
 
     Where two rows want one output the first in the cell file wins.
     """
-    tripped = state.tripped.nonzero()[0]
-    if not len(tripped):
+    effect = state.effect
+    if effect is None:
+        effect = state.effect = _effect(rows, state.tripped.nonzero()[0])
+    if not len(effect.rows):
         return asked, []
+    acting = effect.rows[np.logical_or.reduce(effect.affects & (effect.safe != asked), axis=1)]
+    return np.where(effect.takes, effect.value, asked), acting.tolist()
+
+
+def _effect(rows: InterlockRows, tripped: IndexArray) -> Effect:
     affects, safe = rows.affects[tripped], rows.safe[tripped]
-    acting = tripped[(affects & (safe != asked)).any(axis=1)]
+    m = affects.shape[1]
+    if not len(tripped):
+        return Effect(tripped, affects, safe, np.zeros(m, dtype=np.bool_), np.zeros(m))
     first = affects.argmax(axis=0)  # the first tripped row that wants an output; meaningless where none does
-    outputs = np.where(affects.any(axis=0), safe[first, np.arange(len(asked))], asked)
-    return outputs, acting.tolist()
+    return Effect(tripped, affects, safe, np.logical_or.reduce(affects, axis=0), safe[first, np.arange(m)])

@@ -60,7 +60,7 @@ def advance(
     error = sp - pv
     known = active & np.isfinite(error)
     error = np.where(known, error, 0.0)
-    p = np.where(known, rows.gain * (rows.beta * np.where(known, sp, 0.0) - np.where(known, pv, 0.0)), 0.0)
+    p = np.where(known, rows.gain * (rows.beta * sp - pv), 0.0)
     ff = rows.feed_gain * np.where(np.isfinite(feed), feed, 0.0)
     kt = -np.expm1(-dt / rows.reset)
     # external reset: what an interlock or a person put out instead of the last output pulls the integral along
@@ -69,6 +69,9 @@ def advance(
     out = np.where(known, np.minimum(np.maximum(asked, rows.out_low), rows.out_high), np.where(active, last.out, applied))
     # a loop that starts or does not control: its integral is what makes `out` equal to what is there, so nothing jumps
     fresh = known & ~last.running
-    out = np.where(fresh, np.minimum(np.maximum(applied, rows.out_low), rows.out_high), out)
-    integral = np.where(known & ~fresh, integral + kt * (out - asked), out - p - ff)
+    goes_on = known
+    if np.count_nonzero(fresh):
+        out = np.where(fresh, np.minimum(np.maximum(applied, rows.out_low), rows.out_high), out)
+        goes_on = known & last.running
+    integral = np.where(goes_on, integral + kt * (out - asked), out - p - ff)
     return LoopState(last.mode, sp, out, integral, known)

@@ -7,8 +7,10 @@ frame's: inputs, outputs (``.OUT``), loop setpoints (``.SP``) and modes (``.MODE
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from drivers.device import Device
 from drivers.driver import ERROR_KINDS
@@ -80,6 +82,10 @@ class Condition:
     sign: FloatArray  # +1 for <=, -1 for >=
     limit: FloatArray
     strict: BoolArray
+    least: FloatArray = field(init=False)  # [eu] the margin with which each is met: the smallest number above 0 where it is strict
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "least", np.where(self.strict, np.nextafter(0.0, 1.0), 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,20 +12,14 @@ from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
 from drivers.device import FLOATS, Signal
 from drivers.driver import ERROR_KINDS, DeviceEvent, Driver, WriteOutcome, WriteResult
-from drivers.image import ProcessImage
-from drivers.tags import FloatArray, IndexArray, TimeArray
+from drivers.image import ProcessImage, dense
+from drivers.tags import FloatArray, TimeArray
 
 __all__ = ["Exchange"]
 
 _PATIENCE = 2.0  # [s] monotonic until an output that is not taken counts; a device that wakes up refuses for a moment
 _AGAIN = 0.5  # [s] monotonic between two writes of an output that is not taken
 _HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
-
-
-def _dense(places: IndexArray) -> IndexArray | slice:
-    """Return places that follow each other as a slice, which numpy reads without copying; others as they are."""
-    first = int(places[0]) if len(places) else 0
-    return slice(first, first + len(places)) if np.array_equal(places, np.arange(first, first + len(places))) else places
 
 
 def _near(signal: Signal, span: float) -> float:
@@ -47,10 +41,10 @@ class Exchange:
         self.name = rows.device.name
         profile = rows.device.profile
         bound = np.flatnonzero(rows.places >= 0)
-        self._bound = _dense(bound)
+        self._bound = dense(bound)
         self._part = image.part(rows.places[bound])
         self._links = image.part(rows.links)
-        self._outputs, self._readback = _dense(rows.outputs), _dense(plan.readback[rows.outputs])
+        self._outputs, self._readback = dense(rows.outputs), dense(plan.readback[rows.outputs])
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
         self._beaten = -math.inf
@@ -75,7 +69,10 @@ class Exchange:
             known = reading.received[bound]
             receive = np.rint(self.clock.plant_at(known) * 1e9).astype(np.int64)
         source = reading.source_time[bound]
-        self.image.update(self._part, reading.values[bound], reading.quality[bound], np.where(source > 0, source, receive), receive, known)
+        told = source > 0
+        if np.count_nonzero(told) < len(told):
+            source = np.where(told, source, receive)
+        self.image.update(self._part, reading.values[bound], reading.quality[bound], source, receive, known)
         metrics = self.driver.metrics
         failing = len(self._failing)
         seen = (metrics.connected, metrics.round_trip, metrics.losses, metrics.drops, metrics.certificate_days, failing, *metrics.errors.values())
@@ -129,7 +126,7 @@ class Exchange:
         """Return the signals that do not read as what is asked for [eu of each]: other, out of range, doubtful or not a number."""
         wanted, found = outputs[self._outputs], self.image.value[self._readback]
         same = np.abs(found - wanted) <= self._near  # false for NaN
-        if not self._failing and same.all():  # nearly always
+        if not self._failing and np.count_nonzero(same) == len(same):  # nearly always
             return {}
         differs = np.isfinite(wanted) & ~same
         for place in same.nonzero()[0] if self._failing else ():
