@@ -133,7 +133,8 @@ class Actuators:
                 drive.ready = not drive.tripped and self.asked[drive.row] == 0.0
         gap = target - self.position
         # stick-slip: it follows once the gap is wide enough, and then all the way
-        self._moves = (np.abs(gap) > self._stick) | (self._moves & (gap != 0.0))
+        self._moves &= gap != 0.0
+        self._moves |= np.abs(gap) > self._stick
         if self._stuck:
             self._moves[self._stuck] = False
         np.maximum(gap, -self._reach, out=gap)

@@ -34,6 +34,11 @@ __all__ = [
     "H2O2",
     "HEAT",
     "HO",
+    "HO_GAS",
+    "HO_LIQUOR",
+    "HO_METAL",
+    "HO_OXIDE",
+    "HO_SALT",
     "LI",
     "LIQUID_MASS",
     "LIQUOR",
@@ -138,6 +143,7 @@ def _hydrogen_oxygen() -> FloatArray:
 
 
 HO = _hydrogen_oxygen()
+HO_LIQUOR, HO_OXIDE, HO_METAL, HO_SALT, HO_GAS = HO
 _ELEMENTS = np.zeros((len(ELEMENTS), NC))
 for _place, _element in ELEMENT_OF.items():
     _ELEMENTS[_element, _place] = 1.0
@@ -231,9 +237,13 @@ VOLUME = np.array(
 STRONG = np.array([1, 0, 0, 0, 0, 0, 2, 0, 2, 2, 2, 1, 1, -2, -1, -1, 0, 0, -2, -3, 0, 0, 0, 0, 0, 0], dtype=float)
 
 
+_volume = VOLUME.dot
+
+
 def litres(inventory: FloatArray) -> float:
     """Return the volume [L] of a liquor; never negative."""
-    return max(float(VOLUME.dot(inventory)), 0.0)
+    volume = float(_volume(inventory))
+    return 0.0 if volume < 0.0 else volume
 
 
 def _reagent(amounts: dict[int, float], bound: float = 0.0) -> FloatArray:

@@ -18,7 +18,9 @@ from simulators.components import (
     GAS,
     H2O2,
     HEAT,
-    HO,
+    HO_GAS,
+    HO_LIQUOR,
+    HO_SALT,
     LI,
     LIQUID_MASS,
     LIQUOR,
@@ -42,7 +44,22 @@ from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.heats import Heats, bound
 from simulators.parameters import parameter
-from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, Shell, approach, react
+from simulators.vessels import (
+    SOLID_HEAT,
+    Content,
+    Jacket,
+    JacketParameters,
+    Ledger,
+    Lines,
+    Press,
+    PressParameters,
+    Shell,
+    approach,
+    check_step,
+    opening,
+    react,
+    within,
+)
 
 __all__ = ["Crystalliser", "CrystalliserParameters", "Crystals", "Source", "carbonate_solubility", "sulfate_solubility", "vapour_pressure"]
 
@@ -91,7 +108,9 @@ class CrystalliserParameters:
 
     tank: float = parameter(12000.0, "L", "size", "feed tank, a batch of mother liquor with its wash water")
     volume: float = parameter(4500.0, "L", "size", "of the vessel")
-    feed_most: float = parameter(150.0, "L/min", "size", "of the feed pump")
+    feed_most: float = parameter(150.0, "L/min", "size", "of the feed pump, and of the one for clear liquor")
+    line: float = parameter(50.0, "L/min", "size", "of a dosing line")
+    air_most: float = parameter(1000.0, "Nm3/h", "size", "of the blower")
     basket: float = parameter(2500.0, "kg", "size", "wet cake that the centrifuge with its box takes")
     sulfate: tuple[float, ...] = parameter(
         (4.5, 6.4, 9.6, 13.2, 19.5, 28.0, 40.8, 49.7, 48.8, 46.7, 45.3, 43.7, 42.0, 42.0),
@@ -221,7 +240,7 @@ class Crystalliser:
         self.temperature = AMBIENT
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.coil)
-        self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "soda_flow": "soda"})
+        self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "soda_flow": "soda"}, self.p.line)
         self.centrifuge = Press(self.p.centrifuge, _MASS)
         self.cake_temperature = AMBIENT
         self.feed = self.clear = self.air = self.vapour = self.heating = 0.0
@@ -239,6 +258,7 @@ class Crystalliser:
 
     def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, source: Source, ledger: Ledger) -> None:
         """Advance by `dt` [s]; `filtrate` comes from the wash filter, clear liquor from `source`."""
+        check_step(dt)
         self._collect(sp, dt, filtrate, source, ledger)
         self._fill(sp, dt, ledger)
         if self.liquor[WATER] > 1.0:
@@ -259,7 +279,7 @@ class Crystalliser:
                 self.tank += filtrate
             else:
                 ledger.leave("mother_liquor", filtrate)
-        self.clear = approach(self.clear, sp["clear_flow_sp"] if room > 0.0 else 0.0, dt, 3.0)
+        self.clear = approach(self.clear, within(sp["clear_flow_sp"], 0.0, self.p.feed_most) if room > 0.0 else 0.0, dt, 3.0)
         if self.clear > 0.0:
             wanted = self.clear * dt / 60.0
             new = source.draw(wanted)
@@ -272,7 +292,7 @@ class Crystalliser:
         p = self.p
         room = p.volume - self.volume()
         there = litres(self.tank)
-        self.feed = approach(self.feed, min(sp["feed_flow_sp"], p.feed_most) if room > 0.0 and there > 0.0 else 0.0, dt, 3.0)
+        self.feed = approach(self.feed, within(sp["feed_flow_sp"], 0.0, p.feed_most) if room > 0.0 and there > 0.0 else 0.0, dt, 3.0)
         fed = 0.0
         if self.feed > 0.0 and there > 0.0:
             wanted = min(self.feed * dt / 60.0, there)
@@ -292,7 +312,7 @@ class Crystalliser:
         self.solids[:, HEAT] = 0.0
         self.solids[_MUD, HEAT] = solids[HEAT]
         capacity = self.shell.capacity + SOLID_HEAT * self.solid_mass + WATER_HEAT * float(n[WATER])
-        self.air = approach(self.air, sp["air_flow_sp"], dt, 4.0)
+        self.air = approach(self.air, within(sp["air_flow_sp"], 0.0, p.air_most), dt, 4.0)
         water = float(n[WATER])
         activity = max(1.0 - p.water_activity * float(n[:WATER].sum()) / water, 0.3)
         boiling = 100.0 - p.boiling_slope * math.log(activity)
@@ -324,7 +344,7 @@ class Crystalliser:
     def _react(self, dt: float, ledger: Ledger) -> None:
         """Move everything towards its solubility."""
         p, n, mud = self.p, self.liquor, self.solids[_MUD]
-        before = HO[LIQUOR] @ n + HO[SALT] @ self.solids.sum(axis=0)
+        before = HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids.sum(axis=0))
         water = float(n[WATER])
         slow = 1.0 - math.exp(-dt / p.mud_time)
         shares = [slow * forms for forms in _FORMS]
@@ -346,7 +366,7 @@ class Crystalliser:
                 gas = vector({C: float(n[C]) * (1.0 - math.exp(-dt / p.carbon_dioxide))})
                 gas[HEAT] = self.heats.of[GAS, C] * gas[C]
                 n -= gas
-                before -= HO[GAS] @ gas
+                before -= HO_GAS.dot(gas)
                 ledger.leave("off-gas", gas, GAS)
             self._carbonate_share = min(max(self.chemistry.free("C") * water / max(float(n[C]), 1e-12), 0.0), 1.0)
         self._fall(slow)
@@ -354,7 +374,7 @@ class Crystalliser:
         self._carbonate(dt)
         self.solid_mass = float((self.solids * _MASS).sum())
         self.solid_volume = float(((self.solids * _MASS).sum(axis=1) / _DENSITY).sum())
-        react(n, before, HO[LIQUOR] @ n + HO[SALT] @ self.solids.sum(axis=0), 0.0, ledger, 0.0)
+        react(n, before, HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids.sum(axis=0)), 0.0, ledger, 0.0)
         n[BOUND] = bound(n, self.chemistry.heat, self.heats)
 
     def _fall(self, share: float) -> None:
@@ -447,7 +467,7 @@ class Crystalliser:
         """Pump slurry through the centrifuge, wash its cake, or drop it."""
         spin = self.centrifuge
         spin.flow = 0.0
-        share = 0.01 * sp["transfer_pump"]
+        share = opening(sp["transfer_pump"])
         volume = self.volume()
         recycle = sp["recycle"] > 0.5
         room = self.p.tank - litres(self.tank) if recycle else math.inf
@@ -479,7 +499,7 @@ class Crystalliser:
     def _inside(self, solids: FloatArray) -> float:
         """Return the enthalpy [kJ] of solids of shape (3, NC) that is not sensible."""
         p = self.p
-        plain = float(self.heats.of[SALT].dot(solids.sum(axis=0)))
+        plain = float(self.heats.salt.dot(solids.sum(axis=0)))
         return plain - p.heat_hydrate / _HYDRATE * float(solids[_SULFATE, WATER]) + p.heat_carbonate * float(solids[_CARBONATE, C])
 
     @staticmethod
@@ -487,7 +507,7 @@ class Crystalliser:
         """Let `solids` that were a precipitate dissolve in `liquor`."""
         solids = solids.copy()
         solids[BOUND] = solids[HEAT]
-        react(liquor, HO[SALT] @ solids, HO[LIQUOR] @ solids, 0.0, ledger, 0.0)
+        react(liquor, HO_SALT.dot(solids), HO_LIQUOR.dot(solids), 0.0, ledger, 0.0)
         liquor += solids
 
     def _pass_on(self, filtrate: FloatArray, recycle: bool, dt: float, ledger: Ledger) -> None:
@@ -516,7 +536,7 @@ class Crystalliser:
 
     def _dry(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         p, spin = self.p, self.centrifuge
-        self.heating = approach(self.heating, p.dryer * 0.01 * sp["heater"], dt, 5.0)
+        self.heating = approach(self.heating, p.dryer * opening(sp["heater"]), dt, 5.0)
         if self.heating <= 0.0 and spin.dry <= 0.0 and abs(self.cake_temperature - AMBIENT) < 0.01:
             return
         self.cake_temperature = self._even(dt, ledger)

@@ -89,8 +89,22 @@ def _product(k: str, of: Mapping[str, int]) -> str:
     for name, letter in (("H", "h"), ("S", "s"), ("N", "a"), ("F", "f")):
         count = of.get(name, 0)
         if count:
-            parts.append("*".join([letter if count > 0 else "o"] * abs(count)))
+            parts.append(_power(letter if count > 0 else "o", abs(count)))
     return "*".join(parts)
+
+
+def _power(letter: str, count: int) -> str:
+    return letter if count == 1 else f"{letter}{count}"
+
+
+def _powers() -> list[str]:
+    """Return the source of the powers of the unknowns that species and hydroxides need."""
+    most = {"h": max(-solid.of["H"] for solid in HYDROXIDES), "o": 1, "s": 1, "a": 1, "f": 1}
+    for row in SPECIES:
+        for name, letter in (("H", "h"), ("S", "s"), ("N", "a"), ("F", "f")):
+            count = row.of.get(name, 0)
+            most[letter if count > 0 else "o"] = max(most[letter if count > 0 else "o"], abs(count))
+    return [f"    {letter}{n} = {_power(letter, n - 1)}*{letter}" for letter, highest in most.items() for n in range(2, highest + 1)]
 
 
 def _sum(terms: list[str]) -> str:
@@ -105,6 +119,11 @@ def _species_of(metal: str) -> list[tuple[int, Mapping[str, int], int]]:
     return [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if metal in row.of]
 
 
+def _moved(metal: str, touched: set[str]) -> set[str]:
+    """Return the unknowns that change what stays dissolved of a metal beside its own hydroxide."""
+    return touched | {"H"} if metal in _HYDROXIDE else set()
+
+
 def _write() -> str:
     """Return the source of `balances` and `census`."""
     offset = len(SPECIES)
@@ -114,6 +133,7 @@ def _write() -> str:
         "    least, pick, mixed, log = lib",
         f"    {names} = K",
         "    o = 1.0/h",
+        *_powers(),
     ]
     for metal in (*_METALS, "C", "P"):
         lines.append(f"    t_{metal} = total[{_PLACE[metal]}]")
@@ -132,18 +152,21 @@ def _write() -> str:
                 lines.append(f"    n_{label}_{name} = {_sum([_times(of[name], f'u{place}') for place, of, _ in rows if name in of])}")
         charge = CHARGE[metal]
         lines.append(f"    q_{label} = {charge:.1f} + {_sum([_times(z, f'u{place}') for place, _, z in rows if z])}")
+        lines.append(f"    i_{label} = 1.0/d_{label}")
+        lines += [f"    g_{label}_{name} = n_{label}_{name}*i_{label}" for name in _UNKNOWNS if name in touched]  # d ln d / d ln(unknown)
     # what stays dissolved, and its derivatives by the logarithms of the unknowns
     for metal in _TOGETHER:
         j = _HYDROXIDE[metal]
-        lines += [f"    cap_{metal} = k{offset + j}*h*h*d_{metal}", f"    w_{metal} = t_{metal} + solid[{j}]"]
+        lines += [f"    cap_{metal} = k{offset + j}*h2*d_{metal}", f"    w_{metal} = t_{metal} + solid[{j}]"]
     lines.append(f"    x = mixed({', '.join(f'w_{metal}, cap_{metal}' for metal in _TOGETHER)})")
     lines.append("    on = pick(x > 0.0, 1.0, 0.0)")
     lines += [f"    e_{metal} = w_{metal}/(cap_{metal} + x + 1e-300)**2" for metal in _TOGETHER]
     lines.append(f"    e_sum = {_sum([f'e_{metal}' for metal in _TOGETHER])} + 1e-300")
-    for name in _UNKNOWNS:
+    shared = [name for name in _UNKNOWNS if name == "H" or any(name in derivs[metal] for metal in _TOGETHER)]
+    for name in shared:
         for metal in _TOGETHER:
             own = "2.0" if name == "H" else "0.0"
-            part = f" + n_{metal}_{name}/d_{metal}" if name in derivs[metal] else ""
+            part = f" + g_{metal}_{name}" if name in derivs[metal] else ""
             lines.append(f"    c_{metal}_{name} = cap_{metal}*({own}{part})")
         lines.append(f"    x_{name} = -on*({_sum([f'e_{metal}*c_{metal}_{name}' for metal in _TOGETHER])})/e_sum")
     for metal in _TOGETHER:
@@ -153,9 +176,10 @@ def _write() -> str:
             f"    y = pick(x > 0.0, y, w_{metal})",
             f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
             f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
+            f"    r = r*on*e_{metal}",
         ]
-        for name in _UNKNOWNS:
-            lines.append(f"    l_{metal}_{name} = r*on*e_{metal}*(x*c_{metal}_{name} - cap_{metal}*x_{name})")
+        for name in shared:
+            lines.append(f"    l_{metal}_{name} = r*(x*c_{metal}_{name} - cap_{metal}*x_{name})")
     for solid in HYDROXIDES:
         metal = solid.metal
         if metal in _TOGETHER:
@@ -163,7 +187,7 @@ def _write() -> str:
         j = _HYDROXIDE[metal]
         z = -solid.of["H"]
         lines += [
-            f"    cap = k{offset + j}*{'*'.join(['h'] * z)}*d_{metal}",
+            f"    cap = k{offset + j}*{_power('h', z)}*d_{metal}",
             f"    w = t_{metal} + solid[{j}]",
             "    y = least(w, cap)",
             f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
@@ -173,7 +197,7 @@ def _write() -> str:
         for name in _UNKNOWNS:
             order = float(z) if name == "H" else 0.0
             if order or name in derivs[metal]:
-                part = f" + n_{metal}_{name}/d_{metal}" if name in derivs[metal] else ""
+                part = f" + g_{metal}_{name}" if name in derivs[metal] else ""
                 lines.append(f"    l_{metal}_{name} = r*({order}{part})")
     # the ligands' own species and water
     alone = [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if not any(metal in row.of for metal in (*_METALS, "C", "P"))]
@@ -195,11 +219,22 @@ def _write() -> str:
         if number == 0:
             for metal in (*_METALS, "C", "P"):
                 left = f"l_{metal}" if metal in _HYDROXIDE else f"t_{metal}"
-                lines.append(f"    m_{metal} = {left}/d_{metal}")
+                lines.append(f"    m_{metal} = {left}*i_{metal}")
         if name == "H":
             lines.append(f"    r0 = {_sum(terms)}")
         else:  # the balance in logarithms: nearly linear in those of the unknowns, even far away
             lines += [f"    y{number} = {_sum(terms)}", f"    r{number} = y{number}*log(y{number}/total[{_PLACE[name]}])"]
+    # how the free ion changes with the unknowns: d m / d ln(unknown)
+    moves: dict[str, list[str]] = {}
+    for metal in (*_METALS, "C", "P"):
+        moves[metal] = []
+        for name in _UNKNOWNS:
+            own = f"l_{metal}_{name}" if name in (shared if metal in _TOGETHER else _moved(metal, derivs[metal])) else ""
+            dilutes = f"m_{metal}*g_{metal}_{name}" if name in derivs[metal] else ""
+            if own or dilutes:
+                moves[metal].append(name)
+                gain = f"{own}*i_{metal}" if own else ""
+                lines.append(f"    p_{metal}_{name} = {gain}{' - ' if dilutes else ''}{dilutes}")
     # Jacobian: d r_i / d ln(unknown_j)
     for i, row_name in enumerate(_UNKNOWNS):
         for j, name in enumerate(_UNKNOWNS):
@@ -222,16 +257,10 @@ def _write() -> str:
                 first = f"q_{metal}" if row_name == "H" else f"n_{metal}_{row_name}" if row_name in derivs[metal] else ""
                 if not first:
                     continue
-                inner = []
                 if second:
-                    inner.append(f"m_{metal}*({_sum(second)})")
-                if name in derivs[metal]:
-                    inner.append(f"- m_{metal}*{first}*n_{metal}_{name}/d_{metal}")
-                has = metal in _TOGETHER or (metal in _HYDROXIDE and (name == "H" or name in derivs[metal]))
-                if has:
-                    inner.append(f"l_{metal}_{name}*{first}/d_{metal}")
-                if inner:
-                    terms.append("(" + _sum(inner) + ")")
+                    terms.append(f"m_{metal}*({_sum(second)})")
+                if name in moves[metal]:
+                    terms.append(f"p_{metal}_{name}*{first}")
             lines.append(f"    j{i}{j} = {_sum(terms)}")
     lines.append("    return (r0, r1, r2, r3), (" + ", ".join(f"j{i}{j}" for i in range(4) for j in range(4)) + "), (")
     lines.append("        " + ", ".join(f"l_{solid.metal}" for solid in HYDROXIDES) + ",), (")
@@ -242,6 +271,7 @@ def _write() -> str:
         f"    {names} = K",
         f"    {', '.join(f'm_{metal}' for metal in (*_METALS, 'C', 'P'))} = free",
         "    o = 1.0/h",
+        *_powers(),
     ]
     ionic = ["h/gamma", "4.0*s", "f", "chloride"] + [_times(CHARGE[metal] ** 2, f"m_{metal}") for metal in (*_METALS, "C", "P")]
     whole = ["h/gamma", "s", "a", "f", "chloride"] + [f"m_{metal}" for metal in (*_METALS, "C", "P")]

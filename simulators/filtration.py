@@ -31,7 +31,7 @@ from simulators.heats import Heats
 from simulators.leach import Conductances, conductivity
 from simulators.parameters import parameter
 from simulators.precipitation import SOLID_MASS, Particles, Slurry
-from simulators.vessels import SOLID_HEAT, Content, Ledger, Lines, Shell, approach
+from simulators.vessels import SOLID_HEAT, Content, Ledger, Lines, Shell, approach, check_step, opening, within
 
 __all__ = ["FilterDryer", "FilterParameters", "Product"]
 
@@ -45,6 +45,10 @@ class FilterParameters:
     resistance: float = parameter(3e10, "m/kg", "A", "process.md section 3, pCAM", range=(1e10, 1e11))
     medium: float = parameter(2e10, "1/m", "A", "of the cloth")
     viscosity: float = parameter(0.7e-3, "Pa s", "T", "1 M Na2SO4 near 50 degC")
+    line: float = parameter(200.0, "L/min", "size", "of the water and of the caustic")
+    stir_most: float = parameter(100.0, "rpm", "size", "of the stirrer")
+    vacuum: float = parameter(-1.0, "bar", "size", "the least over ambient that the vacuum pump can hold")
+    pressure_most: float = parameter(10.0, "bar", "size", "of the compressed gas")
     flow_most: float = parameter(200.0, "L/min", "size", "of the filtrate line")
     density: float = parameter(3.953, "kg/L", "T", "process.md section 3, of the solid")
     pores: float = parameter(0.6, "L/kg", "A", "process.md section 3: one bed volume")
@@ -96,7 +100,7 @@ class FilterDryer:
         self.loose_s = 0.0
         self.particles = Particles()
         self.temperature = AMBIENT
-        self.lines = Lines({"wash_flow": "water", "caustic_flow": "caustic"})
+        self.lines = Lines({"wash_flow": "water", "caustic_flow": "caustic"}, self.p.line)
         self.pressure = self.stirrer = self.heating = self.flow = 0.0
         self.chemistry = Equilibrium(table)
         self.mirror = (0.0, 7.0)  # conductivity [mS/cm at 25 degC basis] and pH of the last filtrate
@@ -109,9 +113,10 @@ class FilterDryer:
 
     def step(self, sp: Mapping[str, float], dt: float, slurry: Slurry | None, ledger: Ledger) -> FloatArray | None:
         """Advance by `dt` [s]; return the filtrate."""
+        check_step(dt)
         p = self.p
-        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 4.0)
-        self.pressure = approach(self.pressure, sp["pressure_sp"], dt, 8.0)
+        self.stirrer = approach(self.stirrer, within(sp["stirrer_speed_sp"], 0.0, p.stir_most), dt, 4.0)
+        self.pressure = approach(self.pressure, within(sp["pressure_sp"], p.vacuum, p.pressure_most), dt, 8.0)
         self.flow = 0.0
         filtrate: FloatArray | None = None
         if slurry is not None:
@@ -145,7 +150,7 @@ class FilterDryer:
             ledger.warm("dryer", heat)
             return t + heat / capacity
 
-        return self.shell.even((self.free, self.pore), self.solids, float(self.heats.of[SALT].dot(self.solids)), self.solid_mass, warm)
+        return self.shell.even((self.free, self.pore), self.solids, float(self.heats.salt.dot(self.solids)), self.solid_mass, warm)
 
     def _settle(self) -> None:
         """Fill the pores of the cake from the liquid above, as far as there is any."""
@@ -222,7 +227,7 @@ class FilterDryer:
 
     def _heat(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         p = self.p
-        self.heating = approach(self.heating, p.heater * 0.01 * sp["heater"], dt, 5.0)
+        self.heating = approach(self.heating, p.heater * opening(sp["heater"]), dt, 5.0)
         if self.heating <= 0.0 and abs(self.temperature - AMBIENT) < 0.01:
             return
         self.temperature = self._even(self.heating, dt, ledger)

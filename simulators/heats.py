@@ -98,7 +98,7 @@ class Heats:
         of[SALT, P] = ferric - of[SALT, FE3]
         of[GAS, N], of[GAS, C] = p.ammonia, p.carbon_dioxide
         self.of: FloatArray = of
-        self.liquor: FloatArray = of[LIQUOR]
+        self.liquor, self.oxide, self.metal, self.salt, self.gas = of  # its rows, each (NC,)
 
 
 _TWO, _THREE = [NI, CO, MN, CU], [AL, FE3]

@@ -21,7 +21,8 @@ from simulators.components import (
     FE3,
     H2O2,
     HEAT,
-    HO,
+    HO_LIQUOR,
+    HO_OXIDE,
     LI,
     LIQUID_MASS,
     LIQUOR,
@@ -49,7 +50,24 @@ from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.feed import Feed
 from simulators.heats import Heats, bound
 from simulators.parameters import parameter
-from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, Shell, approach, boil, react
+from simulators.vessels import (
+    SOLID_HEAT,
+    Content,
+    Jacket,
+    JacketParameters,
+    Ledger,
+    Lines,
+    Press,
+    PressParameters,
+    Shell,
+    approach,
+    boil,
+    check_solids,
+    check_step,
+    opening,
+    react,
+    within,
+)
 
 __all__ = ["Conductances", "LeachParameters", "LeachTank", "conductivity"]
 
@@ -106,6 +124,8 @@ class LeachParameters:
     free_share: float = parameter(0.35, "1", "L", "process.md section 3: of the transition metals, needs no reductant")
     lithium_lead: float = parameter(1.2, "1", "A", "Li left = (1 - X)^lead", range=(1.0, 1.56))
     stir_rest: float = parameter(0.3, "1", "A", "share of the rate in a tank at rest")
+    stir_most: float = parameter(400.0, "rpm", "size", "of the stirrer")
+    line: float = parameter(200.0, "L/min", "size", "of a dosing line")
     stir_full: float = parameter(80.0, "rpm", "A", "adds a whole rate; with `stir_rest`, all solids are off the floor at 0.7 of it")
     al: float = parameter(1.0 / 1800.0, "1/s", "A", "process.md section 3, at 70 degC")
     fe: float = parameter(1.0 / 600.0, "1/s", "A", "process.md section 3, at 70 degC")
@@ -178,7 +198,7 @@ class LeachTank:
         self.heats = heats or Heats()
         self.feed = feed
         per_kg = feed.per_kg()  # with its enthalpy
-        per_kg[HEAT] = float(self.heats.of[OXIDE].dot(per_kg)) + SOLID_HEAT * (AMBIENT - 25.0)
+        per_kg[HEAT] = float(self.heats.oxide.dot(per_kg)) + SOLID_HEAT * (AMBIENT - 25.0)
         self.per_kg = per_kg
         self.metal_share = per_kg[[NI, CO, MN]] / max(float(per_kg[[NI, CO, MN]].sum()), 1e-12)
         self.liquor: FloatArray = np.zeros(NC)
@@ -193,7 +213,7 @@ class LeachTank:
         self.shell = Shell()
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.jacket)
-        self.lines = Lines({"acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
+        self.lines = Lines({"acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"}, self.p.line)
         self.press = Press(self.p.press, _SOLID_MASS[None, :])
         self.stirrer = 0.0
         self.hydrogen = self.vented = 0.0  # [mol/s] of H2 and of all gas made
@@ -206,8 +226,10 @@ class LeachTank:
 
     def step(self, sp: Mapping[str, float], dt: float, black_mass: float, ledger: Ledger) -> tuple[FloatArray | None, FloatArray | None]:
         """Advance by `dt` [s] with `black_mass` [kg] falling in."""
+        check_step(dt)
+        check_solids(black_mass)
         p = self.p
-        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 5.0)
+        self.stirrer = approach(self.stirrer, within(sp["stirrer_speed_sp"], 0.0, p.stir_most), dt, 5.0)
         if black_mass > 0.0:
             self._charge(black_mass)
         self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())
@@ -217,13 +239,13 @@ class LeachTank:
         if volume > 1.0:
             # no hydroxide forms here: what an acid leach lacks in acid it shows as a pH that is too high
             self.chemistry.solve(self.temperature, molal(n), ahead=_STAYS, back=_STAYS)
-            before = HO[LIQUOR] @ n + HO[OXIDE] @ self.solids
+            before = HO_LIQUOR.dot(n) + HO_OXIDE.dot(self.solids)
             hydrogen = self._dissolve(volume, dt) if self.solid_mass > 1e-6 else 0.0
             self._oxidise(volume, dt)
-            oxygen = react(n, before, HO[LIQUOR] @ n + HO[OXIDE] @ self.solids, hydrogen, ledger, self.heats.p.hydrogen)
+            oxygen = react(n, before, HO_LIQUOR.dot(n) + HO_OXIDE.dot(self.solids), hydrogen, ledger, self.heats.p.hydrogen)
             self.hydrogen, self.vented = hydrogen / dt, (hydrogen + oxygen) / dt
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
-        inside = float(self.heats.of[OXIDE].dot(self.solids))
+        inside = float(self.heats.oxide.dot(self.solids))
         warm = self.jacket.warming(sp["jacket_valve"], dt, ledger)
         self.temperature = self.shell.even((n,), self.solids, inside, self.solid_mass, warm)
         if self.temperature > 100.0:
@@ -236,7 +258,7 @@ class LeachTank:
         if litres(n) > 1.0:
             self.chemistry.solve(t, molal(n), ahead=_STAYS, back=_STAYS)
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
-        inside = float(self.heats.of[OXIDE].dot(self.solids))
+        inside = float(self.heats.oxide.dot(self.solids))
         self.temperature = self.shell.even((n,), self.solids, inside, self.solid_mass, lambda *_: t)
 
     def _charge(self, kg: float) -> None:
@@ -397,7 +419,7 @@ class LeachTank:
         out: FloatArray | None = None
         passed: FloatArray | None = None
         press.pressure = press.flow = 0.0
-        share = 0.01 * sp["transfer_pump"]
+        share = opening(sp["transfer_pump"])
         volume = self.volume()
         if share > 0.0 and volume > 0.0:
             moved = min(press.rate(share) * dt, volume)

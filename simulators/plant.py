@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from drivers.device import Profile
-from drivers.tags import FloatArray
+from drivers.device import Profile, Signal
+from drivers.image import dense
+from drivers.tags import FloatArray, IndexArray
 from simulators.actuators import Actuators, Output, actuator
 from simulators.components import CO, HEAT, LI, LIQUOR, MN, NI, OXIDE, WATER, vector
 from simulators.constants import draw_shifts
@@ -34,6 +35,7 @@ __all__ = ["Plant"]
 
 _METALS = ("Ni", "Co", "Mn")
 _CHARGE = 500.0  # [kg] black mass of a full batch
+_CONVEYOR = 1e6  # [kg] scrap that can be loaded at once
 
 
 class _Unit(Protocol):
@@ -105,11 +107,13 @@ class Plant:
         """Match every signal with what its unit measures or takes."""
         outputs: list[Output] = []
         self._takes: list[tuple[dict[str, float], list[str], int, int]] = []  # setpoints of a unit, their names, slice of the actuators
+        self._felt: list[float] = []  # what the units felt in the last step
+        self._writable: dict[str, dict[str, tuple[Signal, int]]] = {}  # device -> signal -> with its place in the profile
         self._sensors: dict[tuple[str, str], int] = {}  # (device, signal) -> place in the transmitters
         kinds: list[Instrument] = []
         signals = []
-        self._spread: list[tuple[FloatArray, np.ndarray, int, int]] = []  # values, places in the profile, slice of the transmitters
-        self._order: list[tuple[_Unit, list[int]]] = []
+        self._spread: list[tuple[FloatArray, IndexArray | slice, int, int]] = []  # values, places in the profile, slice of the transmitters
+        self._order: list[tuple[_Unit, list[int] | None]] = []  # None: everything that the unit measures, in its order
         self._devices: dict[str, str] = {}  # profile id -> device
         for device, profile in self._profiles.items():
             unit = self._units.get(profile.id)
@@ -140,12 +144,15 @@ class Plant:
                     signals.append(signal)
             self._values[device] = values
             self._places[device] = {name: place for place, name in enumerate(profile.names)}
-            self._spread.append((values, np.array(measured, dtype=np.intp), len(kinds) - len(measured), len(kinds)))
-            self._order.append((unit, sources))
+            self._spread.append((values, dense(np.array(measured, dtype=np.intp)), len(kinds) - len(measured), len(kinds)))
+            self._order.append((unit, None if sources == list(range(len(unit.measures))) else sources))
+            writable = ((place, name, signal) for place, (name, signal) in enumerate(profile.signals.items()) if signal.access == "write")
+            self._writable[device] = {name: (signal, place) for place, name, signal in writable}
             self._takes.append((self._set[profile.id], names, len(outputs) - len(names), len(outputs)))
         self._transmitters = Transmitters(kinds, signals, self._step, noise, errors)
         motors = {device: motor for device, profile in self._profiles.items() if (motor := motor_of(profile)) is not None}
         self._actuators = Actuators(outputs, motors, self._step)
+        self._trips = [(drive, self._values[device], self._places[device]["drive_tripped"]) for device, drive in self._actuators.drives.items()]
         self._feedback = {
             row: self._sensors[device, name.removesuffix("_sp")]
             for (device, name), row in self._actuators.rows.items()
@@ -161,8 +168,8 @@ class Plant:
 
     def load(self, scrap: float) -> None:
         """Put `scrap` [kg] of cells on the conveyor."""
-        if not (math.isfinite(scrap) and scrap >= 0.0):
-            raise ValueError(f"scrap: expected at least 0 kg, got {scrap:g} kg")
+        if not 0.0 <= scrap <= _CONVEYOR:  # true for NaN
+            raise ValueError(f"scrap: expected 0 to {_CONVEYOR:g} kg, got {scrap:g} kg")
         self.shredder.scrap += scrap
         self.ledger.enter("black mass", self.leach.per_kg * (scrap * self.shredder.p.fines), OXIDE)
 
@@ -205,16 +212,19 @@ class Plant:
             self.shredder.overload = False
             self._actuators.trip(self._devices["shredder"])
         felt = self._actuators.step(self._protection.forced).tolist()
+        before, self._felt = self._felt, felt
         for setpoints, names, start, stop in self._takes:
-            setpoints.update(zip(names, felt[start:stop], strict=True))
-        for device, drive in self._actuators.drives.items():
-            self._values[device][self._places[device]["drive_tripped"]] = drive.tripped
+            new = felt[start:stop]
+            if new != before[start:stop]:
+                setpoints.update(zip(names, new, strict=True))
+        for drive, values, place in self._trips:
+            values[place] = drive.tripped
 
     def _measure(self, dt: float) -> None:
         true: list[float] = []
         for unit, sources in self._order:
             values = unit.measure()
-            true += [values[source] for source in sources]
+            true += values if sources is None else [values[source] for source in sources]
         if true:
             seen = np.array(true)
             for row in self._actuators.lost:
@@ -234,19 +244,19 @@ class Plant:
         profile = self._profiles.get(device)
         if profile is None:
             raise ValueError(f"no device {device!r}; known: {', '.join(self._profiles)}")
-        entry = profile.signals.get(signal)
-        if entry is None or entry.access != "write":
-            known = ", ".join(name for name, other in profile.signals.items() if other.access == "write")
-            raise ValueError(f"{device}.{signal}: expected a writable signal of {profile.id}, one of {known}")
+        found = self._writable[device].get(signal)
+        if found is None:
+            raise ValueError(f"{device}.{signal}: expected a writable signal of {profile.id}, one of {', '.join(self._writable[device])}")
+        entry, place = found
         low, high = entry.range
         if not (math.isfinite(value) and low <= value <= high):
             raise ValueError(f"{device}.{signal}: expected {low:g} to {high:g} {entry.eu}, got {value:g} {entry.eu}".replace("  ", " ").rstrip())
         if entry.discrete:
             value = 1.0 if value >= 0.5 else 0.0
         values, places = self._values[device], self._places[device]
-        if signal == "drive_reset" and value > values[places[signal]]:
+        if signal == "drive_reset" and value > values[place]:
             self._reset(device)
-        values[places[signal]] = value
+        values[place] = value
         if profile.heartbeat is not None and signal == profile.heartbeat.signal:
             if "safe_state" in places:
                 values[places["safe_state"]] = 0.0

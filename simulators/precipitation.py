@@ -21,7 +21,8 @@ from simulators.components import (
     GAS,
     H2O2,
     HEAT,
-    HO,
+    HO_LIQUOR,
+    HO_SALT,
     LI,
     LIQUID_MASS,
     LIQUOR,
@@ -47,7 +48,7 @@ from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.heats import Heats, bound
 from simulators.parameters import parameter
 from simulators.purification import PurificationTank
-from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Shell, approach, boil, react
+from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Shell, approach, boil, check_step, opening, react, within
 
 __all__ = ["SOLID_MASS", "Particles", "Reactor", "ReactorParameters", "Slurry"]
 
@@ -55,6 +56,7 @@ _METALS = [NI, CO, MN]
 _PLACES = [NAMES.index(solid.metal) for solid in HYDROXIDES]
 _CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _SHARES = [1.0 if place in _METALS else 0.0 for place in _PLACES]  # impurities go as guests, not as hydroxides of their own
+_GROWTH = 10.0  # [um] that a crystal can grow in a step; in a plant it takes the hours of a feed
 SOLID_MASS = LIQUID_MASS.copy()  # [kg/mol] of what is in the product: Ni, Co, Mn and the impurities as hydroxides
 SOLID_MASS[_PLACES] += 0.017007 * np.array(_CHARGE)
 SOLID_MASS[[H2O2, WATER]] = 0.0
@@ -79,6 +81,10 @@ class ReactorParameters:
     plume_metal: float = parameter(0.8, "mol/L", "T", "process.md section 3: metal of the feed at the nominal plume")
     plume_ammonia: float = parameter(0.4, "mol/L", "T", "process.md section 3: NH3 at the nominal plume")
     rpm: float = parameter(200.0, "rpm", "size", "nominal")
+    rpm_most: float = parameter(500.0, "rpm", "size", "of the stirrer")
+    line: float = parameter(6000.0, "L/h", "size", "of the feed and of a dosing line")
+    nitrogen_most: float = parameter(100.0, "Nm3/h", "size", "of the supply")
+    seed_most: float = parameter(100.0, "kg/h", "size", "of the feeder of seed")
     rpm_least: float = parameter(20.0, "rpm", "A", "that a stirrer at rest counts for")
     sulfate: float = parameter(0.0017, "kg/kg", "A", "process.md section 3: lattice S at pH 11 and 10 h")
     sulfate_mean: float = parameter(0.8, "1", "T", "makes the mean over a feed at constant rate the value at its whole time")
@@ -150,8 +156,10 @@ class Particles:
             return
         volume = kg / density * 1e18 * 6.0 / math.pi  # rise of m3 [um3]
         fresh = min(born * size**3, volume) if m[2] > 0.0 else volume
-        born = fresh / size**3
         step = (volume - fresh) / (3.0 * m[2]) if m[2] > 0.0 else 0.0  # growth [um]
+        if step > _GROWTH:  # a surface as good as none: what it cannot take is born
+            step, fresh = _GROWTH, volume - 3.0 * m[2] * _GROWTH
+        born = fresh / size**3
         for k in range(5, 0, -1):
             m[k] += k * step * m[k - 1] + born * size**k
         m[0] += born
@@ -234,7 +242,7 @@ class Reactor:
         self.shell = Shell()
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.jacket)
-        self.lines = Lines({"naoh_flow": "naoh", "ammonia_flow": "ammonia", "water_flow": "water"}, per_second=1.0 / 3600.0)
+        self.lines = Lines({"naoh_flow": "naoh", "ammonia_flow": "ammonia", "water_flow": "water"}, self.p.line, per_second=1.0 / 3600.0)
         self.oxygen = 20.9
         self.feed = self.nitrogen = self.stirrer = self.seeding = self.moved = 0.0
         self.solid_mass = 0.0
@@ -246,13 +254,14 @@ class Reactor:
 
     def step(self, sp: Mapping[str, float], dt: float, source: PurificationTank, room: float, ledger: Ledger) -> Slurry | None:
         """Advance by `dt` [s]; `room` [L] is what the wash filter can take."""
+        check_step(dt)
         p = self.p
-        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 5.0)
-        self.nitrogen = approach(self.nitrogen, max(sp["nitrogen_flow_sp"], 0.0), dt, 4.0)
-        self.seeding = approach(self.seeding, sp["seed_rate_sp"], dt, 3.0)
+        self.stirrer = approach(self.stirrer, within(sp["stirrer_speed_sp"], 0.0, p.rpm_most), dt, 5.0)
+        self.nitrogen = approach(self.nitrogen, within(sp["nitrogen_flow_sp"], 0.0, p.nitrogen_most), dt, 4.0)
+        self.seeding = approach(self.seeding, within(sp["seed_rate_sp"], 0.0, p.seed_most), dt, 3.0)
         free = p.volume - self.volume()
         self.lines.step(sp, dt, self.liquor, ledger, room=free)
-        target = sp["feed_flow_sp"] if free > 0.0 else 0.0
+        target = within(sp["feed_flow_sp"], 0.0, p.line) if free > 0.0 else 0.0
         self.feed = approach(self.feed, target, dt, 3.0)
         strength = 0.0
         if self.feed > 0.0:
@@ -266,19 +275,19 @@ class Reactor:
             self._seed(self.seeding * dt / 3600.0, ledger)
         n = self.liquor
         volume = litres(n)
-        before = HO[LIQUOR] @ n + HO[SALT] @ self.solids
+        before = HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids)
         if volume > 1.0:
             self._precipitate(volume, strength, dt)
         n[H2O2] *= math.exp(-dt / p.peroxide_life)
-        react(n, before, HO[LIQUOR] @ n + HO[SALT] @ self.solids, 0.0, ledger, 0.0)
+        react(n, before, HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids), 0.0, ledger, 0.0)
         if volume > 1.0:
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         self._gas(volume, dt, ledger)
         warm = self.jacket.warming(sp["jacket_valve"], dt, ledger, self._power())
-        self.temperature = self.shell.even((n,), self.solids, float(self.heats.of[SALT].dot(self.solids)), self.solid_mass, warm)
+        self.temperature = self.shell.even((n,), self.solids, float(self.heats.salt.dot(self.solids)), self.solid_mass, warm)
         if self.temperature > 100.0:
             boil(n, self.temperature, self.heats.p.boiling, ledger)
-        return self._pump(0.01 * sp["transfer_pump"], dt, room)
+        return self._pump(opening(sp["transfer_pump"]), dt, room)
 
     def _power(self) -> float:
         return self.p.power * (self.stirrer / self.p.rpm) ** 3 * min(self.volume() / 6000.0, 1.0)
@@ -287,7 +296,7 @@ class Reactor:
         metal = float(self.ratio @ SOLID_MASS[_METALS])
         new = np.zeros(NC)
         new[_METALS] = self.ratio * (kg / metal)
-        new[HEAT] = float(self.heats.of[SALT].dot(new)) + SOLID_HEAT * kg * (AMBIENT - 25.0)
+        new[HEAT] = float(self.heats.salt.dot(new)) + SOLID_HEAT * kg * (AMBIENT - 25.0)
         ledger.enter("seed", new, SALT)
         self.solids += new
         self.particles.seed(kg, self.p.seed_size, self.p.seed_spread, self.p.density)

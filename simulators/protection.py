@@ -95,9 +95,9 @@ class Protection:
     def judge(self, value: FloatArray, status: StatusArray, dt: float) -> None:
         """Take the measured values [eu of each] and what their transmitters say of themselves, both shape (n,), `dt` [s] after the last."""
         inside = self._limit - value[self._places] * self._sign
-        if BAD in status:
+        if np.count_nonzero(status >= BAD):
             inside[status[self._places] >= BAD] = -np.inf
-        given = inside >= 0.0  # NaN compares false
+        given = inside >= 0.0  # false for NaN
         self._outside += dt
         self._outside[given] = 0.0
         standing = (self._outside > self._delay) | (self._standing & ~(inside >= self._hysteresis))

@@ -22,6 +22,8 @@ from simulators.components import (
     H2O2,
     HEAT,
     HO,
+    HO_GAS,
+    HO_LIQUOR,
     LI,
     LIQUID_MASS,
     LIQUOR,
@@ -46,13 +48,30 @@ from simulators.constants import HYDROXIDES
 from simulators.equilibrium import Equilibrium, Table, molal
 from simulators.heats import Heats, bound
 from simulators.parameters import parameter
-from simulators.vessels import SOLID_HEAT, Content, Jacket, JacketParameters, Ledger, Lines, Press, PressParameters, Shell, approach, boil, react
+from simulators.vessels import (
+    SOLID_HEAT,
+    Content,
+    Jacket,
+    JacketParameters,
+    Ledger,
+    Lines,
+    Press,
+    PressParameters,
+    Shell,
+    approach,
+    boil,
+    check_step,
+    opening,
+    react,
+    within,
+)
 
 __all__ = ["CakePressParameters", "PurificationParameters", "PurificationTank"]
 
 # rows of the solids: hydroxides and cryolite, metals, sorbed (comes off), sorbed (stays), what passed the cloth of the leach press, other salts
 _HYDROXIDE, _METAL, _LOOSE, _FAST, _RESIDUE, _SALTS = range(6)
 _ROWS = (SALT, METAL, SALT, SALT, OXIDE, SALT)  # their forms
+_HO = [HO[form] for form in _ROWS]
 _METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
 _CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _SORBS = [NI, CO, LI]
@@ -93,6 +112,9 @@ class PurificationParameters:
     powder_acid: float = parameter(1e-4, "1/s", "A", "dissolution of the powder by acid at aH = 1")
     proton_most: float = parameter(3.0, "1", "A", "activity of H+ above which that rises no more")
     stir_rest: float = parameter(0.2, "1", "A", "share of the rates in a tank at rest")
+    stir_most: float = parameter(400.0, "rpm", "size", "of the stirrer")
+    line: float = parameter(200.0, "L/min", "size", "of a dosing line")
+    powder_most: float = parameter(100.0, "kg/h", "size", "of the feeder of nickel powder")
     stir_full: float = parameter(80.0, "rpm", "A", "adds a whole rate; with `stir_rest`, all solids are off the floor at 0.8 of it")
     hydroxide: float = parameter(120.0, "s", "A", "process.md section 3: Al, Fe(III)")
     divalent: float = parameter(300.0, "s", "A", "Cu, Ni, Co, Mn")
@@ -138,6 +160,7 @@ class PurificationTank:
     def __init__(self, parameters: PurificationParameters | None = None, table: Table | None = None, heats: Heats | None = None) -> None:
         self.p = parameters or PurificationParameters()
         self.heats = heats or Heats()
+        self._heat_of = [self.heats.of[form] for form in _ROWS]
         self.liquor: FloatArray = np.zeros(NC)
         self.solids: FloatArray = np.zeros((6, NC))
         self.clear: FloatArray = np.zeros(NC)
@@ -145,8 +168,8 @@ class PurificationTank:
         self.shell = Shell()
         self.chemistry = Equilibrium(table)
         self.jacket = Jacket(self.p.jacket)
-        self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"})
-        self.salts = Lines({"niso4_flow": "niso4", "coso4_flow": "coso4", "mnso4_flow": "mnso4"})
+        self.lines = Lines({"naoh_flow": "naoh", "acid_flow": "acid", "peroxide_flow": "peroxide", "water_flow": "water"}, self.p.line)
+        self.salts = Lines({"niso4_flow": "niso4", "coso4_flow": "coso4", "mnso4_flow": "mnso4"}, self.p.line)
         self.press = Press(self.p.press, _MASS)
         self.stirrer = self.powder = 0.0
         self.solid_mass = 0.0
@@ -160,15 +183,16 @@ class PurificationTank:
 
     def step(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, passed: FloatArray | None, ledger: Ledger) -> None:
         """Advance by `dt` [s]; `filtrate` and the solids `passed` come from the leach press."""
+        check_step(dt)
         p = self.p
-        self.stirrer = approach(self.stirrer, max(sp["stirrer_speed_sp"], 0.0), dt, 5.0)
+        self.stirrer = approach(self.stirrer, within(sp["stirrer_speed_sp"], 0.0, p.stir_most), dt, 5.0)
         if filtrate is not None:
             self.liquor += filtrate
         if passed is not None:
             self.solids[_RESIDUE] += passed
         n = self.liquor
         self.lines.step(sp, dt, n, ledger, room=p.volume - self.volume())
-        self.powder = approach(self.powder, sp["powder_rate_sp"], dt, 3.0)
+        self.powder = approach(self.powder, within(sp["powder_rate_sp"], 0.0, p.powder_most), dt, 3.0)
         if self.powder > 0.0:
             kg = self.powder * dt / 3600.0
             new = vector({NI: kg / 0.0586934})
@@ -190,13 +214,13 @@ class PurificationTank:
             if self.chemistry.ph < 6.5 and n[C] > 0.0:
                 gas = vector({C: float(n[C]), HEAT: self.heats.of[GAS, C] * float(n[C])})
                 n -= gas
-                before -= HO[GAS] @ gas
+                before -= HO_GAS.dot(gas)
                 ledger.leave("off-gas", gas, GAS)
             react(n, before, self._atoms(), self.hydrogen * dt, ledger, self.heats.p.hydrogen)
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         if volume > 1.0 or self.solid_mass > 0.0:
             self.solid_mass = float((self.solids * _MASS).sum())
-        inside = sum(float(self.heats.of[form].dot(row)) for form, row in zip(_ROWS, self.solids, strict=True)) if self.solid_mass > 0.0 else 0.0
+        inside = sum(float(of.dot(row)) for of, row in zip(self._heat_of, self.solids, strict=True)) if self.solid_mass > 0.0 else 0.0
         warmth = self.solids.sum(axis=0)
         self.temperature = self.shell.even((n,), warmth, inside, self.solid_mass, self.jacket.warming(sp["jacket_valve"], dt, ledger))
         self.solids[:, HEAT] = 0.0
@@ -208,9 +232,9 @@ class PurificationTank:
 
     def _atoms(self) -> FloatArray:
         """Return mol of H and O in the tank, shape (2,)."""
-        out: FloatArray = HO[LIQUOR] @ self.liquor
-        for form, row in zip(_ROWS, self.solids, strict=True):
-            out += HO[form] @ row
+        out: FloatArray = HO_LIQUOR.dot(self.liquor)
+        for of, row in zip(_HO, self.solids, strict=True):
+            out += of.dot(row)
         return out
 
     def _cement(self, volume: float, dt: float) -> None:
@@ -354,7 +378,7 @@ class PurificationTank:
     def _press(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         press = self.press
         press.pressure = press.flow = 0.0
-        share = 0.01 * sp["transfer_pump"]
+        share = opening(sp["transfer_pump"])
         volume = self.volume()
         room = self.p.clear_volume - litres(self.clear)
         if share > 0.0 and volume > 0.0 and room > 0.0:
@@ -393,7 +417,7 @@ class PurificationTank:
         solids = bled.sum(axis=0)
         before = sum((HO[form] @ row for form, row in zip(_ROWS, bled, strict=True)), np.zeros(2))
         solids[BOUND] = solids[HEAT]
-        react(filtrate, before, HO[LIQUOR] @ solids, 0.0, ledger, 0.0)
+        react(filtrate, before, HO_LIQUOR.dot(solids), 0.0, ledger, 0.0)
         filtrate += solids
 
     def draw(self, volume: float) -> FloatArray:

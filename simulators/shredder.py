@@ -10,7 +10,7 @@ import numpy as np
 
 from simulators.components import AMBIENT
 from simulators.parameters import parameter
-from simulators.vessels import approach
+from simulators.vessels import approach, check_solids, check_step, within
 
 __all__ = ["Hopper", "Shredder", "ShredderParameters", "carry_over"]
 
@@ -48,6 +48,9 @@ class ShredderParameters:
     warming: float = parameter(0.8, "1", "A", "process.md section 3: share of the power that heats it", range=(0.65, 0.95))
     loss: float = parameter(1.2, "kW/K", "A", "to the room and the purge")
     residual: float = parameter(20.0, "kJ/kg", "A", "process.md section 3: charge left in the cells", range=(9.0, 45.0))
+    speed_most: float = parameter(60.0, "rpm", "size", "of the converter")
+    feed_most: float = parameter(2000.0, "kg/h", "size", "of the conveyor")
+    nitrogen_most: float = parameter(150.0, "Nm3/h", "size", "of the supply")
     speed_least: float = parameter(5.0, "rpm", "size", "own interlock of the feed")
 
 
@@ -106,12 +109,14 @@ class Shredder:
 
     def step(self, sp: Mapping[str, float], dt: float, rng: np.random.Generator) -> float:
         """Advance by `dt` [s]."""
+        check_step(dt)
         p = self.p
         self._drive(dt, rng)
-        self.speed = approach(self.speed, 0.0 if self._reverse > 0.0 else sp["rotor_speed_sp"], dt, 1.0 if self._reverse > 0.0 else 6.0)
-        self.nitrogen = approach(self.nitrogen, sp["nitrogen_flow_sp"], dt, 4.0)
+        turns = within(sp["rotor_speed_sp"], 0.0, p.speed_most)
+        self.speed = approach(self.speed, 0.0 if self._reverse > 0.0 else turns, dt, 1.0 if self._reverse > 0.0 else 6.0)
+        self.nitrogen = approach(self.nitrogen, within(sp["nitrogen_flow_sp"], 0.0, p.nitrogen_most), dt, 4.0)
         free = self.speed >= p.speed_least and not self.jammed and self._reverse <= 0.0
-        self.feed = approach(self.feed, sp["feed_rate_sp"], dt, 5.0) if free and self.scrap > 0.0 else 0.0
+        self.feed = approach(self.feed, within(sp["feed_rate_sp"], 0.0, p.feed_most), dt, 5.0) if free and self.scrap > 0.0 else 0.0
         taken = min(self.feed * dt / 3600.0, self.scrap)
         self.scrap -= taken
         self.held += taken
@@ -179,16 +184,19 @@ class Hopper:
     measures = ("weight", "feeder_rate")
     sets = ("feeder_rate_sp",)
 
-    def __init__(self, capacity: float = 1200.0) -> None:
+    def __init__(self, capacity: float = 1200.0, most: float = 1000.0) -> None:
         self.capacity = capacity  # [kg]
+        self.most = most  # [kg/h] of the screw
         self.weight = 0.0  # [kg]
         self.rate = 0.0  # [kg/h]
         self._screw = 0.0
 
     def step(self, sp: Mapping[str, float], dt: float, fines: float) -> float:
         """Take `fines` [kg] in, advance by `dt` [s]; return what falls into the leach tank [kg]."""
+        check_step(dt)
+        check_solids(fines)
         self.weight += fines
-        self._screw = approach(self._screw, sp["feeder_rate_sp"], dt, 3.0)
+        self._screw = approach(self._screw, within(sp["feeder_rate_sp"], 0.0, self.most), dt, 3.0)
         out = min(self._screw * dt / 3600.0, self.weight)
         self.weight -= out
         if self.weight < 1e-6 and out > 0.0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from simulators.components import (
     H2,
     HEAT,
     HO,
+    HO_LIQUOR,
     LIQUID_MASS,
     LIQUOR,
     NC,
@@ -32,11 +34,13 @@ from simulators.components import (
 from simulators.parameters import parameter
 
 __all__ = [
-    "SOLID_HEAT", "Content", "Jacket", "JacketParameters", "Ledger", "Lines", "Press", "PressParameters", "Shell", "approach", "boil", "held",
-    "react", "temperature",
+    "SOLID_HEAT", "Content", "Jacket", "JacketParameters", "Ledger", "Lines", "Press", "PressParameters", "Shell", "approach", "boil",
+    "check_solids", "check_step", "held", "opening", "react", "temperature", "within",
 ]  # fmt: skip
 
 SOLID_HEAT = 0.8  # [kJ/(kg K)]
+_STEPS: Final = (1e-6, 60.0)  # [s]
+_MOST_SOLIDS: Final = 1e4  # [kg]
 Content = list[tuple[FloatArray, int]]  # inventories, each with its form
 
 
@@ -44,6 +48,28 @@ def approach(value: float, target: float, dt: float, lag: float) -> float:
     """Return `value` after `dt` [s] of a first-order move to `target` with `lag` [s]; it arrives for good when it is near."""
     new = target + (value - target) * math.exp(-dt / lag)
     return target if abs(new - target) < 1e-4 * (1.0 + abs(target)) else new
+
+
+def within(value: float, low: float, high: float) -> float:
+    """Return what an actuator that gives `low` to `high` makes of the setpoint `value` [same eu]."""
+    return low if value < low else high if value > high else value
+
+
+def opening(setpoint: float) -> float:
+    """Return the share of full speed of a pump or heater at `setpoint` [%]."""
+    return 0.01 * within(setpoint, 0.0, 100.0)
+
+
+def check_step(dt: float) -> None:
+    """Raise `ValueError` unless `dt` [s] is a time step that the rates of the units are made for."""
+    if not _STEPS[0] <= dt <= _STEPS[1]:  # true for NaN
+        raise ValueError(f"dt: expected {_STEPS[0]:g} to {_STEPS[1]:g} s, got {dt:g} s")
+
+
+def check_solids(kg: float) -> None:
+    """Raise `ValueError` unless `kg` [kg] is what can fall in within a step."""
+    if not 0.0 <= kg <= _MOST_SOLIDS:  # true for NaN
+        raise ValueError(f"solids: expected 0 to {_MOST_SOLIDS:g} kg in a step, got {kg:g} kg")
 
 
 def held(content: Content) -> FloatArray:
@@ -133,7 +159,7 @@ class Ledger:
         came, went = self.total_in(), self.total_out()
         dosed = sum((REAGENTS[name] * volume for name, volume in self.dosed.items()), np.zeros(NC))
         into = atoms(came, LIQUOR)
-        into[-2:] = HO[LIQUOR] @ dosed + self._brought
+        into[-2:] = HO_LIQUOR.dot(dosed) + self._brought
         out = atoms(went, LIQUOR)
         out[-2:] = self._gone
         inside = np.zeros(len(BALANCED))
@@ -187,9 +213,10 @@ def react(liquor: FloatArray, before: FloatArray, after: FloatArray, hydrogen: f
 
 @dataclass
 class Lines:
-    """Dosing lines into one vessel: signal -> (reagent, lag). Flows follow their setpoints [eu of the setpoint]."""
+    """Dosing lines into one vessel. Flows follow their setpoints [eu of the setpoint], as far as the pumps can."""
 
     reagents: Mapping[str, str]  # signal without _sp -> reagent
+    most: float  # [eu of the setpoint] that a pump gives
     lag: float = 3.0  # [s] of a dosing pump with its controller [A] 1-6
     per_second: float = 1.0 / 60.0  # L/min -> L/s; 1/3600 for L/h
     flow: dict[str, float] = field(default_factory=dict)
@@ -205,10 +232,10 @@ class Lines:
             if room <= brought:
                 target = flow = 0.0
             if flow != target:
-                flow = approach(flow, target, dt, self.lag)
+                flow = approach(flow, within(target, 0.0, self.most), dt, self.lag)
             self.flow[name] = flow
             if flow > 0.0:
-                volume = flow * self.per_second * dt
+                volume = min(flow * self.per_second * dt, room - brought)
                 liquor += REAGENTS[reagent] * volume
                 ledger.dose(reagent, volume)
                 brought += volume
@@ -267,6 +294,7 @@ class PressParameters:
     holds: float = parameter(0.8, "L/kg", "A", "process.md section 3: liquor in the cake of the leach residue")
     pump: float = parameter(120.0, "L/min", "size", "at 100 %")
     limit: float = parameter(7.0, "bar", "size", "that the pump can give")
+    wash_most: float = parameter(200.0, "L/min", "size", "that the pump of the wash water can give")
     idle: float = parameter(0.2, "bar", "size", "of the empty line at full pump")
     bleed: float = parameter(1e-4, "kg/kg", "A", "solids that pass the cloth", range=(0.3e-4, 3e-4))
     wash: float = parameter(0.7, "1", "A", "process.md section 3: exponent of the wash law, per bed volume")
@@ -313,6 +341,7 @@ class Press:
 
     def wash(self, setpoint: float, dt: float, ledger: Ledger) -> FloatArray | None:
         """Wash with water at `setpoint` [L/min]; return what goes forward, or None. C falls by exp(-0.7 BV)."""
+        setpoint = within(setpoint, 0.0, self.parameters.wash_most)
         self.wash_flow = approach(self.wash_flow, setpoint, dt, 3.0) if self.wash_flow != setpoint else setpoint
         volume = self.wash_flow * dt / 60.0
         if volume <= 0.0:
