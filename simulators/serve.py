@@ -31,6 +31,7 @@ from simulators.station import PlantLike, Station
 
 if TYPE_CHECKING:
     from simulators.faults import Faults
+    from simulators.feed import Feed
     from simulators.modbus_slave import ModbusSlave
     from simulators.plant import Plant
     from simulators.serve_opcua import OpcuaListener
@@ -334,16 +335,19 @@ async def _obey(servers: Servers, listed: _Listed, faults: Faults, line: bytes) 
     return {"done": do, "device": name}
 
 
-def _table(servers: Servers, faults: Faults) -> str:
-    """Return what is served and what will fail, for people."""
+def _table(servers: Servers, feed: Feed, faults: Faults) -> str:
+    """Return what is served, what is fed (with the foil that the shredder lets through) and what will fail, for people."""
     rows = [(name, str(address), servers.stations[name].device.profile.id) for name, address in servers.endpoints.items()]
     widths = [max(len(row[place]) for row in rows) for place in range(2)] if rows else [0, 0]
     lines = [f"  {name:{widths[0]}}  {address:{widths[1]}}  {profile}" for name, address, profile in rows]
+    parts = sorted(((share, element) for element, share in feed.composition.items() if share >= 0.1), reverse=True)
+    lfp = f", LFP {feed.lfp:.3g}" if feed.lfp > 0.0 else ""
+    lines.append(f"  feed {feed.name}: {', '.join(f'{element} {share:.3g}' for share, element in parts)}{lfp} wt%")
     lines += [f"  fault {fault}" for fault in faults]
     return "\n".join(lines)
 
 
-async def _serve(servers: Servers, listed: _Listed, faults: Faults, *, text: bool) -> None:
+async def _serve(servers: Servers, listed: _Listed, feed: Feed, faults: Faults, *, text: bool) -> None:
     """Serve until the input ends or a signal comes."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -354,7 +358,7 @@ async def _serve(servers: Servers, listed: _Listed, faults: Faults, *, text: boo
     watch = asyncio.create_task(_Watch(servers, faults).run(), name="faults")
     try:
         if text:
-            sys.stdout.write(_table(servers, faults) + "\n")
+            sys.stdout.write(_table(servers, feed, faults) + "\n")
             sys.stdout.flush()
             await stop.wait()
             return
@@ -409,7 +413,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start=start,
             speed=options.speed,
         )
-        asyncio.run(_serve(servers, listed, plant.faults, text=options.text))
+        asyncio.run(_serve(servers, listed, plant.feed, plant.faults, text=options.text))
     except CannotServe as error:
         sys.stderr.write(f"{error}\n")
         return 2

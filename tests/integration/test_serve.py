@@ -208,3 +208,15 @@ def test_faults_come_and_go_on_the_wire(tmp_path: Path) -> None:
 
         asyncio.run(main())
         assert "no target" in ask(process, do="fault", text="x:frozen")["error"]
+
+
+def test_for_people_it_says_what_is_served_fed_and_going_to_fail(tmp_path: Path) -> None:
+    lot = tmp_path / "lot.toml"
+    lot.write_text('name = "lot 4711"\nlfp = 2.0\n[composition]\nNi = 20.5\nCo = 7.0\nMn = 6.8\nLi = 4.1\nC = 30.0\nZn = 0.02\n')
+    with serving(SMALL[:1], tmp_path, "--text", "--feed", str(lot), "--fault", "leach.ph:drift=0.05/h@2h") as process:
+        assert process.stdout is not None
+        served, fed, fails = (process.stdout.readline().split() for _ in range(3))
+        assert served[0] == "leach"
+        assert served[1].startswith("modbus-tcp://127.0.0.1:")
+        assert " ".join(fed) == "feed lot 4711: C 30, Ni 20.5, Co 7, Mn 6.8, Li 4.1, LFP 2 wt%"
+        assert " ".join(fails) == "fault leach.ph:drift=0.05/h@7200s"
