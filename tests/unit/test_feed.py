@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from simulators.components import ATOMIC, FE2, LI, NAMES, NI
 from simulators.feed import CHEMISTRIES, FEEDS, MOST_ADDED, PRODUCTS, Feed, draw, find_feed, nearest_product, share_to_add
 
-GOOD = """
-name = "trial"
-reactivity = 0.9
-lfp = 4.0
-[composition]
-Ni = 20.0
-Co = 7
-Mn = 6.0
-Li = 4.0
-Fe = 0.5
-"""
+# the example of the page, as it stands there
+GOOD = (Path(__file__).parents[2] / "docs/explanation/physics/feed.md").read_text(encoding="utf-8").partition("```toml")[2].partition("```")[0]
 
 
 @pytest.mark.parametrize(
