@@ -282,7 +282,7 @@ class Cell:
                     "",
                     1,
                     f"Device {name} does not answer at {address}",
-                    "cable, power or address",
+                    "cable, power, address or certificate; the journal has the driver's own reason",
                     "its values are BAD; units that need it hold",
                     "bring it back, then RESTART the batch",
                 )

@@ -99,7 +99,7 @@ def test_a_server_that_is_gone_is_bad_within_a_second_and_back_within_five() -> 
         async with bench() as ([watch], [proxy], _, _):
             await proxy.refuse()
             assert await until(watch.bad, 1.0, watch.told) < 1.0
-            await asyncio.sleep(0.5)
+            await until(lambda: watch.driver.metrics.errors["connect"] >= 1, 3.0, watch.told)
             await proxy.accept()
             assert await watch.lives() < 5.0
 

@@ -175,7 +175,7 @@ def test_an_adapter_that_is_pulled_out_is_bad_within_a_second_and_back_within_fi
         async with bench(tmp_path) as (one, two, relay, _):
             await relay.unplug()
             assert await until(lambda: one.bad() and two.bad(), 1.0, one.told) < 1.0
-            await asyncio.sleep(0.3)
+            await until(lambda: one.driver.metrics.errors["connect"] >= 1, 3.0, one.told)
             relay.plug()
             assert await one.lives() < 5.0
             assert await two.lives() < 5.0
