@@ -58,6 +58,6 @@ def why_of(error: Exception, timeout: float) -> str:
     """Return what a failure of asyncua means, in words; `timeout` [s] is how long was waited."""
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout:.2f} s"
-    if isinstance(error, NotSecured):
+    if isinstance(error, NotSecured) or (type(error) is ConnectionError and str(error)):
         return str(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")

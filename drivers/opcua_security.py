@@ -113,13 +113,21 @@ class SecuredClient(Client):
         """Open or renew the channel; a server that does not want us says so in words."""
         try:
             await super().open_secure_channel(renew)
-        except (UaError, ConnectionError, AssertionError) as error:  # the last is how asyncua takes a fault for an answer
+        except (UaError, AssertionError) as error:  # the last is how asyncua takes a fault for an answer
             why = f"{type(error).__name__} {error}".strip().removeprefix("AssertionError").strip() or "by a fault"
-            if self._own is None or self._pki is None:
+            if self._own is None:
                 raise NotSecured(f"the server refuses a channel without security ({why}); name the policy that it offers") from None
-            mark = fingerprint(self._own.certificate)
-            ours = self._pki.folder / "own" / "certificate.der"
-            raise NotSecured(f"the server refuses the secured channel ({why}); let it trust our certificate {ours}, fingerprint {mark}") from None
+            raise NotSecured(f"the server refuses the secured channel ({why}); let it trust {self._our_certificate()}") from None
+        except ConnectionError as error:  # by the network; or a server that hangs up on those whom it does not want, without a word
+            why = f"the connection was lost while the channel was opened ({_lost(error)})"
+            if self._own is None:
+                raise ConnectionError(why) from None
+            raise ConnectionError(f"{why}; if that happens each time, let it trust {self._our_certificate()}") from None
+
+    def _our_certificate(self) -> str:
+        assert self._own is not None
+        assert self._pki is not None  # set with this
+        return f"our certificate {self._pki.folder / 'own' / 'certificate.der'}, fingerprint {fingerprint(self._own.certificate)}"
 
     async def create_session(self) -> ua.CreateSessionResult:
         """Begin a session; a server that takes none on this channel says so in words."""
@@ -158,6 +166,10 @@ class SecuredClient(Client):
                 "the password would cross the network in the clear, so it was not sent: ask for a policy with security_mode sign_and_encrypt, "
                 "or let the server encrypt user names with one"
             )
+
+
+def _lost(error: ConnectionError) -> str:
+    return error.strerror or "closed by the other side"
 
 
 def _words(endpoint: ua.EndpointDescription) -> str:

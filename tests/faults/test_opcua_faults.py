@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 
-from drivers.device import Device
+from drivers.connect import open_driver
+from drivers.device import Device, Policy, Security
 from drivers.driver import WriteResult
 from simulators.serve import Servers
 from tests.faults.bench import IDENTITY, MovingPlant, Watch, opcua_profile, served, until
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.wire
 URL = "opc.tcp://127.0.0.1:0"
 PROFILE = opcua_profile()
 WRITE, WRITTEN = 673, 676  # WriteRequest, WriteResponse (part 6, A.3)
+ENDPOINTS, SESSION = 428, 461  # GetEndpointsRequest, CreateSessionRequest
 
 
 def is_written(message: bytes) -> bool:
@@ -162,6 +165,42 @@ def test_a_subscription_that_dies_on_a_live_link_is_noticed_within_three_seconds
             await until(lambda: watch.driver.metrics.losses >= 1, 3.0, watch.told)
             assert await watch.lives() < 5.0
             assert time.monotonic() - begun < 5.0
+
+    run(main)
+
+
+WAY_UP: dict[str, Callable[[bytes], bool]] = {
+    "hello": lambda message: message[:3] == b"HEL",
+    "channel": lambda message: message[:3] == b"OPN",
+    "endpoints": lambda message: service(message) == ENDPOINTS,
+    "session": lambda message: service(message) == SESSION,
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "step"),
+    [
+        ("none", "hello"),
+        ("none", "channel"),
+        ("none", "session"),
+        ("Basic256Sha256", "hello"),
+        ("Basic256Sha256", "channel"),
+        ("Basic256Sha256", "endpoints"),
+    ],
+)
+def test_a_connection_that_is_lost_on_the_way_up_is_told_as_lost(tmp_path: Path, policy: Policy, step: str) -> None:
+    """Not as a server that refuses us, for which there would be something to set. With a policy the first look is at what it offers."""
+
+    async def main() -> None:
+        async with served(PROFILE, URL) as ([device], _, _), Proxy("127.0.0.1", device.address.port, Uacp, service) as proxy:
+            fault = proxy.add(Reset(match=WAY_UP[step], direction=Direction.REQUESTS))
+            async with open_driver(replace(behind(device, proxy), security=Security(policy)), data=tmp_path, timeout=0.5) as driver:
+                await driver.read()
+                why = driver.metrics.why
+                assert fault.done == 1, why
+                assert why.startswith(f"cannot connect to {driver.device.address}: "), why
+                assert any(word in why.lower() for word in ("reset", "closed")), why
+                assert not any(word in why for word in ("refuse", "policy", "trust")), why
 
     run(main)
 
