@@ -15,10 +15,10 @@ import numpy as np
 from drivers.device import Device
 from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
 from drivers.modbus_codec import places_of, quiet, text_of
-from drivers.modbus_frames import BadReply, DeviceSaidNo, LinkDown, read
+from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, LinkDown, read
 from drivers.modbus_line import Line, release_line, share_line
 from drivers.modbus_plan import IDENTITY, Request, TextSpot, halves, plan, requests_for, spots, text_spots
-from drivers.modbus_turns import Asked, Job, Unit
+from drivers.modbus_turns import Job, Unit
 from drivers.modbus_writes import Order, Refusal, found_in, orders, refused
 from drivers.pause import Pause
 from drivers.tags import BoolArray, FloatArray, IndexArray, Quality, QualityArray, TimeArray

@@ -17,6 +17,7 @@ from drivers.modbus_options import Table
 __all__ = [
     "EXCEPTIONS",
     "LONGEST_FRAME",
+    "Asked",
     "BadReply",
     "DeviceSaidNo",
     "LinkDown",
@@ -24,8 +25,10 @@ __all__ = [
     "crc16",
     "mask_write",
     "read",
+    "rtu_asked",
     "rtu_frame",
     "rtu_reply",
+    "tcp_asked",
     "tcp_tail",
     "write_coil",
     "write_coils",
@@ -91,6 +94,21 @@ class Question:
         raise BadReply(f"function {self.pdu[0]} {self.pdu[1:5].hex(' ')}: expected {self.size} bytes {self.head.hex(' ')}..., got {_shown(reply)}")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question to one unit, ready to be sent: made once for all times that it is asked.
+
+    `frame` is what is sent, on TCP behind the transaction. `head` is how the reply goes on there behind transaction and protocol, up to its data:
+    length, unit, function and what the question wants, so that one comparison is all checks. `seconds` is how long both take on a serial line.
+    """
+
+    unit: int
+    question: Question
+    frame: bytes
+    head: bytes = b""
+    seconds: float = 0.0
+
+
 def _shown(data: bytes) -> str:
     return f"{len(data)} bytes {data[:8].hex(' ')}" + ("..." if len(data) > 8 else "")
 
@@ -146,6 +164,11 @@ def tcp_tail(unit: int, question: Question) -> bytes:
     return _REST.pack(0, len(question.pdu) + 1, unit) + question.pdu
 
 
+def tcp_asked(unit: int, question: Question) -> Asked:
+    """Return a question to a unit over TCP."""
+    return Asked(unit, question, tcp_tail(unit, question), struct.pack(">HB", question.size + 1, unit) + question.head)
+
+
 # RTU -------------------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +200,12 @@ def rtu_frame(unit: int, question: Question) -> bytes:
     """Return the whole frame of a serial line."""
     frame = bytes((unit,)) + question.pdu
     return frame + crc16(frame).to_bytes(2, "little")
+
+
+def rtu_asked(unit: int, question: Question, byte: float) -> Asked:
+    """Return a question to a unit on a line whose bytes take `byte` [s]."""
+    frame = rtu_frame(unit, question)
+    return Asked(unit, question, frame, seconds=(len(frame) + question.size + 3) * byte)
 
 
 def rtu_reply(unit: int, question: Question, heard: bytes) -> bytes | None:

@@ -13,15 +13,15 @@ import contextlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from drivers.address import Address
 from drivers.modbus_connect import connect
-from drivers.modbus_frames import EXCEPTIONS, BadReply, DeviceSaidNo, LinkDown, Question, rtu_frame, tcp_tail
+from drivers.modbus_frames import EXCEPTIONS, Asked, BadReply, DeviceSaidNo, LinkDown, Question, rtu_asked, tcp_asked
 from drivers.modbus_plan import char_silence
-from drivers.modbus_turns import Asked, Job, Turns, Unit
+from drivers.modbus_turns import Job, Turns, Unit
 from drivers.modbus_wire import RtuWire, TcpWire
 from drivers.pause import Pause
 
@@ -38,14 +38,7 @@ _NOT_THERE: Final = (10, 11)  # a gateway says that the unit behind it does not 
 _MUTE: Final = 2  # timeouts without a byte in between, and no unit that answers: then a TCP connection is taken for dead
 
 
-@dataclass(slots=True, eq=False)  # frozen costs a microsecond
-class _Flight:
-    """A request that is out."""
-
-    job: Job
-    place: int
-    sent: float  # [s]
-    due: float  # [s] when its reply is late
+_Flight = tuple[Job, int, float, float]  # a request that is out: its place in the job, when it was sent and when its reply is late [s]
 
 
 class Line:
@@ -65,6 +58,7 @@ class Line:
         self._opener: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._late_timer: asyncio.TimerHandle | None = None
+        self._late_at = math.inf  # [s] when it rings
         self._wake_timer: asyncio.TimerHandle | None = None
         self._silent_until = -math.inf
         self._mute = 0  # timeouts since anything was heard
@@ -99,8 +93,8 @@ class Line:
         return found
 
     def frame(self, unit: Unit, question: Question) -> Asked:
-        """Return a question, and its frame, made once for all times that it is asked."""
-        return question, rtu_frame(unit.number, question) if self._rtu else tcp_tail(unit.number, question)
+        """Return a question to a unit, made once for all times that it is asked."""
+        return rtu_asked(unit.number, question, self._byte) if self._rtu else tcp_asked(unit.number, question)
 
     async def ask(self, unit: Unit, asked: Sequence[Asked], *, deadline: float, within: float, until: float, urgent: bool = False) -> Job:
         """Return the replies, and when each came; see `Job`. Raise `LinkDown` or `BadReply` when the link or the unit fails.
@@ -112,7 +106,7 @@ class Line:
         if not asked:
             return job
         self._turns.jobs.append(job)
-        if self._late_timer is None or self._late_timer.when() > until:
+        if until < self._late_at:
             self._look_at(until)
         self._kick()
         return await job.future
@@ -129,6 +123,7 @@ class Line:
             if timer is not None:
                 timer.cancel()
         self._late_timer = self._wake_timer = None
+        self._late_at = math.inf
         self._disconnect()
         self._fail_all(LinkDown("drop", f"the link to {self.where} was closed", sent=True))
         if opener is not None:
@@ -143,13 +138,13 @@ class Line:
         if wire is None:
             self._reopen()
             return
-        now = self._loop.time()
+        now = monotonic()
         if now < self._silent_until:
             if turns.jobs and not flight:
                 self._wake_at(self._silent_until)
             return
         while turns.jobs:
-            if flight and (self._rtu or len(flight) >= min(out.job.unit.in_flight for out in flight.values())):
+            if flight and len(flight) >= min(out[0].unit.in_flight for out in flight.values()):
                 return
             job = turns.next(now)
             if job is None:
@@ -164,15 +159,15 @@ class Line:
                 self._expire(job)
                 continue
             place = turns.take(job)
-            question, frame = job.asked[place]
-            due = now + (patience if patience < left else left)
-            if self._rtu:
-                due += (len(frame) + question.size + 3) * self._byte
+            asked = job.asked[place]
+            due = now + (patience if patience < left else left) + asked.seconds
             unit.tried_at, job.sent = now, True
             job.out += 1
-            flight[wire.send(unit.number, question, frame)] = _Flight(job, place, now, due)
-            if self._late_timer is None or self._late_timer.when() > due:
+            flight[wire.send(asked)] = job, place, now, due
+            if due < self._late_at:
                 self._look_at(due)
+            if len(flight) >= unit.in_flight:
+                return
 
     def _wake_at(self, when: float) -> None:
         timer = self._wake_timer
@@ -189,14 +184,15 @@ class Line:
     def _look_at(self, when: float) -> None:
         if self._late_timer is not None:
             self._late_timer.cancel()
-        self._late_timer = self._loop.call_at(when, self._late)
+        self._late_timer, self._late_at = self._loop.call_at(when, self._late), when
 
     # replies ------------------------------------------------------------------------------------------------------------
 
     def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
         """Take the data of a reply, or what is wrong with it."""
         out = self._flight.pop(transaction)
-        job, unit, now = out.job, out.job.unit, self._loop.time()
+        job, place, sent, _ = out
+        unit, now = job.unit, monotonic()
         self._mute = 0
         if isinstance(result, BadReply):
             unit.failures += 1
@@ -213,19 +209,19 @@ class Line:
                 job.busy += 1
                 job.out -= 1
                 unit.ready_at = now + _BUSY_PAUSE
-                self._turns.again(job, out.place)
+                self._turns.again(job, place)
                 self._kick()
                 return
             if result.code in _NOT_THERE and job.left == len(job.asked):  # else the unit has just answered
                 if unit.dead:
-                    self._turns.charge(now - out.sent, now)
+                    self._turns.charge(now - sent, now)
                 unit.failures += 1
                 self._fail(job, LinkDown("exception", f"unit {unit.number} behind {self.where}: {result}", sent=True))
                 self._kick()
                 return
-        unit.answered(now, now - out.sent)
-        job.take(out.place, result, now)
-        if job.todo or self._turns.jobs or self._rtu:
+        unit.answered(now, now - sent)
+        job.take(place, result, now)
+        if self._turns.jobs:
             self._kick()
 
     def stale(self, unit: int) -> None:
@@ -235,59 +231,62 @@ class Line:
             known.stale += 1
         self._mute = 0
         if self._rtu:  # someone talks out of turn: the line is silent when it has been silent for a while
-            self._silent_until = max(self._silent_until, self._loop.time() + self._silence)
+            self._silent_until = max(self._silent_until, monotonic() + self._silence)
 
     def dropped(self, why: str) -> None:
         """Note that the connection has ended by itself: whatever waits fails at once."""
         self._wire = None
         self._why = f"{self.where}: {why}"
         if not self._heard:
-            self._pause.failed(self._loop.time())
+            self._pause.failed(monotonic())
         self._fail_all(LinkDown("drop", self._why, sent=True))
 
     def _late(self) -> None:
         """Fail the requests whose replies are late, and end the jobs whose time is over. One timer for all, set anew when it has rung."""
-        timer, self._late_timer = self._late_timer, None
-        now = self._loop.time()
-        if timer is not None and now - timer.when() > _HELD_UP:
+        now = monotonic()
+        held_up = now - self._late_at > _HELD_UP
+        self._late_timer, self._late_at = None, math.inf
+        if held_up:
             self._forgive(now)
         for job in [job for job in self._turns.jobs if job.until <= now + 1e-3]:
             self._expire(job)
         for transaction, out in list(self._flight.items()):
-            if out.due > now + 1e-3:
+            job, _, sent, due = out
+            if due > now + 1e-3:
                 continue
             if self._flight.pop(transaction, None) is None or self._wire is None:
                 continue  # the link was closed by the one before
-            job, unit = out.job, out.job.unit
+            unit = job.unit
             self._wire.forget(transaction)
             if unit.dead:
-                self._turns.charge(now - out.sent, now)
+                self._turns.charge(now - sent, now)
             if not job.over:  # the first of its requests: those beside it are late for the same reason
                 unit.failures += 1
                 self._mute += 1
-            why = f"unit {unit.number} at {self.where} does not answer within {out.due - out.sent:.2f} s"
+            why = f"unit {unit.number} at {self.where} does not answer within {due - sent:.2f} s"
             self._fail(job, LinkDown("timeout", why, sent=True))
             if self._rtu:
                 self._guard(out, now, why)
             elif self._mute >= _MUTE and all(other.failures for other in self._turns.units.values()):
                 self._cut(now, why)
-        if times := [out.due for out in self._flight.values()] + [job.until for job in self._turns.jobs]:
+        if times := [due for *_, due in self._flight.values()] + [job.until for job in self._turns.jobs]:
             self._look_at(max(min(times), now + 1e-3))
         self._kick()
 
     def _forgive(self, now: float) -> None:
         """Let the time of everything begin anew: this process was held up, so replies may be there that nobody has looked at."""
-        for job in [*self._turns.jobs, *(out.job for out in self._flight.values())]:
+        for job in [*self._turns.jobs, *(out[0] for out in self._flight.values())]:
             job.until = max(job.until, now + job.within)
-        for out in self._flight.values():
-            out.due = max(out.due, now + out.job.within)
+        for transaction, (job, place, sent, due) in self._flight.items():
+            self._flight[transaction] = job, place, sent, max(due, now + job.within)
 
     def _guard(self, out: _Flight, now: float, why: str) -> None:
         """Close the link; on a serial line keep silent until a late reply can no longer be taken for the next one's."""
         self._cut(now, why, failed=False)
         if self._rtu:
-            until = now + _TURNAROUND + (out.job.asked[out.place][0].size + 3) * self._byte
-            if out.job.unit.dead:
+            job, place, *_ = out
+            until = now + _TURNAROUND + (job.asked[place].question.size + 3) * self._byte
+            if job.unit.dead:
                 self._turns.charge(until - now, now)
             self._silent_until = until
         self._kick()
@@ -298,7 +297,7 @@ class Line:
         if failed:
             self._pause.failed(now)
         for out in list(self._flight.values()):
-            self._fail(out.job, LinkDown("drop", why, sent=True))
+            self._fail(out[0], LinkDown("drop", why, sent=True))
         self._flight.clear()
 
     # jobs ---------------------------------------------------------------------------------------------------------------
@@ -311,7 +310,7 @@ class Line:
 
     def _fail_all(self, error: LinkDown) -> None:
         """Fail what is out, and what waits for its turn: that was not sent."""
-        jobs = [*(out.job for out in self._flight.values()), *self._turns.jobs]
+        jobs = [*(out[0] for out in self._flight.values()), *self._turns.jobs]
         self._flight.clear()
         for job in dict.fromkeys(jobs):
             self._fail(job, LinkDown(error.kind, str(error), sent=error.sent and job.sent))
@@ -338,28 +337,28 @@ class Line:
     def _reopen(self) -> None:
         if self._opener is not None or not self._turns.jobs:
             return
-        if not self._pause.over(self._loop.time()):
+        if not self._pause.over(monotonic()):
             self._fail_all(LinkDown(None, self._why, sent=False))
             return
         self._opener = self._loop.create_task(self._open(), name=f"connect {self.where}")
 
     async def _open(self) -> None:
         """Connect; whatever waits goes on, or fails. A new connection is a new epoch."""
-        if (left := self._silent_until - self._loop.time()) > 0.0:
+        if (left := self._silent_until - monotonic()) > 0.0:
             await asyncio.sleep(left)
         # so that whoever waits hears that there is no connection before its own time is over
-        within = max((job.until for job in self._turns.jobs), default=0.0) - self._loop.time() - 0.05
-        within, begun = max(within, 0.1), self._loop.time()
+        within = max((job.until for job in self._turns.jobs), default=0.0) - monotonic() - 0.05
+        within, begun = max(within, 0.1), monotonic()
         try:
             try:
                 made = await connect(self.address, self.data, within)
             except LinkDown:
-                if self._loop.time() - begun < within + _HELD_UP:
+                if monotonic() - begun < within + _HELD_UP:
                     raise
                 made = await connect(self.address, self.data, within)  # this process was held up meanwhile: that was no attempt
         except LinkDown as error:
             self._why = str(error)
-            self._pause.failed(self._loop.time())
+            self._pause.failed(monotonic())
             self._fail_all(error)
             return
         finally:
@@ -369,7 +368,7 @@ class Line:
         self.epoch += 1
         self.days = made.days
         self._mute, self._heard = 0, False
-        self._silent_until = self._loop.time() + self._silence
+        self._silent_until = monotonic() + self._silence
         self._kick()
 
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from drivers.modbus_frames import DeviceSaidNo, Question
+from drivers.modbus_frames import Asked, DeviceSaidNo
 
-__all__ = ["DEAD_SHARE", "Asked", "Job", "Turns", "Unit"]
+__all__ = ["DEAD_SHARE", "Job", "Turns", "Unit"]
 
 DEAD_SHARE: Final = 1 / 8  # of the link's time
 _DEAD_AFTER: Final = 2  # failures in a row
 _SHORTEST_PROBE: Final = 0.25  # [s]
-Asked = tuple[Question, bytes]  # and its frame, ready to be sent (on TCP without the transaction)
 
 
 class Unit:
@@ -66,7 +64,7 @@ class Job:
     def __init__(self, unit: Unit, asked: Sequence[Asked], deadline: float, within: float, until: float, future: asyncio.Future[Job]) -> None:
         self.unit, self.asked, self.deadline, self.within, self.until, self.future = unit, asked, deadline, within, until, future
         self.urgent = False
-        self.todo = deque(range(len(asked)))
+        self.todo = list(range(len(asked) - 1, -1, -1))  # places in `asked`, the next one last
         self.left = len(asked)
         self.replies: list[bytes | DeviceSaidNo | None] = [None] * len(asked)
         self.times = [math.nan] * len(asked)  # [s] when each reply came
@@ -121,8 +119,11 @@ class Turns:
     def next(self, now: float) -> Job | None:
         """Return the job whose next request is to be sent at `now` [s]; None while none may."""
         jobs = self.jobs
-        if len(jobs) == 1 and not (job := jobs[0]).over and job.unit.ready_at <= now and (not job.unit.dead or self.alone):
-            return job
+        if len(jobs) == 1:
+            job = jobs[0]
+            unit = job.unit
+            if not job.future.done() and unit.ready_at <= now and (unit.failures < _DEAD_AFTER or self.alone):
+                return job
         self._settle(now)
         free = self._debt <= 0.0 or not any(not unit.dead for unit in self.units.values())
         best: Job | None = None
@@ -148,7 +149,7 @@ class Turns:
 
     def take(self, job: Job) -> int:
         """Return the place of the job's next question; a job that has sent all of them waits for turns no more."""
-        place = job.todo.popleft()
+        place = job.todo.pop()
         if not job.todo:
             self.jobs.remove(job)
         return place
@@ -157,4 +158,4 @@ class Turns:
         """Ask a question of a job once more."""
         if not job.todo:
             self.jobs.append(job)
-        job.todo.appendleft(place)
+        job.todo.append(place)

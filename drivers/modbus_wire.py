@@ -6,12 +6,13 @@ import asyncio
 import secrets
 from typing import Final, Protocol
 
-from drivers.modbus_frames import BadReply, DeviceSaidNo, Question, rtu_reply
+from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, rtu_reply
 
 __all__ = ["Owner", "RtuWire", "TcpWire"]
 
 _ROOM: Final = 8192  # [bytes] eight of the longest replies and more
 _HEADER: Final = 7  # [bytes] of a TCP frame, with its unit
+_LENGTH: Final = 4  # where in it the length stands, which counts what follows it
 
 
 class Owner(Protocol):
@@ -32,18 +33,18 @@ class TcpWire(asyncio.BufferedProtocol):
 
     def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
         self._transport, self._owner = transport, owner
-        self._pending: dict[int, tuple[int, Question]] = {}
+        self._pending: dict[int, Asked] = {}
         self._transaction = secrets.randbelow(0x10000)  # not that of an earlier connection
         self._buffer = bytearray(_ROOM)
         self._view = memoryview(self._buffer)
         self._end = 0
         self._closed = False
 
-    def send(self, unit: int, question: Question, tail: bytes) -> int:
+    def send(self, asked: Asked) -> int:
         """Send a question; return its transaction."""
         transaction = self._transaction = (self._transaction + 1) & 0xFFFF
-        self._pending[transaction] = (unit, question)
-        self._transport.write(transaction.to_bytes(2, "big") + tail)
+        self._pending[transaction] = asked
+        self._transport.write(transaction.to_bytes(2, "big") + asked.frame)
         return transaction
 
     def forget(self, transaction: int) -> None:
@@ -70,7 +71,14 @@ class TcpWire(asyncio.BufferedProtocol):
             stop = at + 6 + size
             if stop > end:
                 break
-            self._take(buffer[at] << 8 | buffer[at + 1], buffer[at + 6], bytes(self._view[at + _HEADER : stop]))
+            transaction = buffer[at] << 8 | buffer[at + 1]
+            asked = self._pending.pop(transaction, None)
+            if asked is None:
+                self._owner.stale(buffer[at + 6])
+            elif buffer.startswith(asked.head, at + _LENGTH):
+                self._owner.replied(transaction, bytes(self._view[at + _LENGTH + len(asked.head) : stop]))
+            else:
+                self._owner.replied(transaction, _amiss(asked, buffer[at + 6], bytes(self._view[at + _HEADER : stop])))
             at = stop
         if 0 < at < end:
             buffer[: end - at] = buffer[at:end]
@@ -82,18 +90,6 @@ class TcpWire(asyncio.BufferedProtocol):
             part = data[start : start + _ROOM // 2]
             self._view[self._end : self._end + len(part)] = part
             self.buffer_updated(len(part))
-
-    def _take(self, transaction: int, unit: int, reply: bytes) -> None:
-        asked = self._pending.pop(transaction, None)
-        if asked is None:
-            self._owner.stale(unit)
-            return
-        result: bytes | DeviceSaidNo | BadReply
-        try:
-            result = asked[1].check(reply) if unit == asked[0] else BadReply(f"asked unit {asked[0]}, unit {unit} answers")
-        except (DeviceSaidNo, BadReply) as error:
-            result = error
-        self._owner.replied(transaction, result)
 
     def _break(self, why: str) -> None:
         self.close()
@@ -110,6 +106,16 @@ class TcpWire(asyncio.BufferedProtocol):
             self._owner.dropped(f"the connection dropped: {exc}" if exc else "the connection was closed by the other end")
 
 
+def _amiss(asked: Asked, unit: int, reply: bytes) -> bytes | DeviceSaidNo | BadReply:
+    """Return what is wrong with a reply, from its function code on, that does not begin as it should."""
+    if unit != asked.unit:
+        return BadReply(f"asked unit {asked.unit}, unit {unit} answers")
+    try:
+        return asked.question.check(reply)
+    except (DeviceSaidNo, BadReply) as error:
+        return error
+
+
 class RtuWire(asyncio.BufferedProtocol):
     """Modbus RTU: one question at a time; what comes while none is open is dropped and told.
 
@@ -120,7 +126,7 @@ class RtuWire(asyncio.BufferedProtocol):
     def __init__(self, transport: asyncio.Transport, owner: Owner, byte: float, fd: int | None) -> None:
         self._transport, self._owner, self._byte, self._fd = transport, owner, byte, fd
         self._loop = asyncio.get_running_loop()
-        self._asked: tuple[int, Question] | None = None
+        self._asked: Asked | None = None
         self._heard = b""
         self._view = memoryview(bytearray(512))
         self._closed = False
@@ -128,11 +134,11 @@ class RtuWire(asyncio.BufferedProtocol):
         self._sent = self._whole = 0.0  # [s] when, and how long request and reply take on the line
         self._paced = False
 
-    def send(self, unit: int, question: Question, frame: bytes) -> int:
+    def send(self, asked: Asked) -> int:
         """Send a question; return 0, since a serial line has no transactions."""
-        self._asked, self._heard = (unit, question), b""
-        self._transport.write(frame)
-        self._sent, self._whole = self._loop.time(), (len(frame) + question.size + 3) * self._byte
+        self._asked, self._heard = asked, b""
+        self._transport.write(asked.frame)
+        self._sent, self._whole = self._loop.time(), asked.seconds
         if self._paced:
             self._rest(self._whole)
         return 0
@@ -164,10 +170,10 @@ class RtuWire(asyncio.BufferedProtocol):
             self._owner.stale(-1)
             return
         self._heard += data
-        unit, question = self._asked
+        question = self._asked.question
         result: bytes | DeviceSaidNo | BadReply | None
         try:
-            result = rtu_reply(unit, question, self._heard)
+            result = rtu_reply(self._asked.unit, question, self._heard)
         except (DeviceSaidNo, BadReply) as error:
             result = error
         if result is not None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.modbus_frames import BadReply, DeviceSaidNo, crc16, read, rtu_frame, tcp_tail
+from drivers.modbus_frames import BadReply, DeviceSaidNo, crc16, read, rtu_asked, tcp_asked
 from drivers.modbus_wire import RtuWire, TcpWire
 
 QUESTION = read("input", 3, 2)
@@ -81,7 +81,7 @@ PIECES = st.lists(
 def test_over_tcp(pieces: list[bytes | str], cuts: list[int]) -> None:
     transport, owner = Transport(), Owner()
     wire = TcpWire(cast(asyncio.Transport, transport), owner)
-    transaction = wire.send(7, QUESTION, tcp_tail(7, QUESTION))
+    transaction = wire.send(tcp_asked(7, QUESTION))
     assert transport.sent == [framed(transaction, 7, QUESTION.pdu)]
     known = {"reply": framed(transaction, 7, REPLY), "other unit": framed(transaction, 8, REPLY), "short": framed(transaction, 7, REPLY[:4])}
     feed(wire, b"".join(piece if isinstance(piece, bytes) else known[piece] for piece in pieces), cuts)
@@ -97,7 +97,7 @@ def test_replies_in_pieces_and_in_one_piece() -> None:
     for size in (1, 7, 8, 13, 1000):
         transport, owner = Transport(), Owner()
         wire = TcpWire(cast(asyncio.Transport, transport), owner)
-        sent = [wire.send(7, QUESTION, tcp_tail(7, QUESTION)) for _ in range(5)]
+        sent = [wire.send(tcp_asked(7, QUESTION)) for _ in range(5)]
         feed(wire, b"".join(framed(transaction, 7, REPLY) for transaction in reversed(sent)), [size] * 200)
         assert owner.replies == [(transaction, REPLY[2:]) for transaction in reversed(sent)]
         wire.data_received(framed(sent[0], 7, REPLY) * 1000)  # far more than its buffer holds
@@ -111,7 +111,7 @@ def test_on_a_line(first: bool, pieces: list[bytes | str]) -> None:
         transport, owner = Transport(), Owner()
         wire = RtuWire(cast(asyncio.Transport, transport), owner, 11 / 19200, None)
         if first:
-            wire.send(7, QUESTION, rtu_frame(7, QUESTION))
+            wire.send(rtu_asked(7, QUESTION, 11 / 19200))
         good = bytes((7,)) + REPLY
         good += crc16(good).to_bytes(2, "little")
         known = {"reply": good, "cut": good[:5], "other": b"\x08" + good[1:]}

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from drivers.modbus_frames import read
+from drivers.modbus_frames import read, tcp_asked
 from drivers.modbus_turns import DEAD_SHARE, Job, Turns, Unit
 
-ASKED = (read("input", 0, 1), b"")
+ASKED = tcp_asked(1, read("input", 0, 1))
 
 
 @pytest.fixture
