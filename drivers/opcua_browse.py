@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +34,12 @@ _TYPES: Final = {
 }  # fmt: skip
 _ATTRIBUTES: Final = (AttributeIds.DataType, AttributeIds.ValueRank, AttributeIds.AccessLevel, AttributeIds.UserAccessLevel, AttributeIds.Description)
 _CHUNK: Final = 20  # nodes a request: small servers take about a hundred operations at once
+_MANY: Final = 1000  # attributes, where the server tells no limit
+_LIMITS: Final = (
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
+)
+_PRODUCT: Final = (ObjectIds.Server_ServerStatus_BuildInfo_ManufacturerName, ObjectIds.Server_ServerStatus_BuildInfo_ProductName)
 _REFERENCES: Final = 500  # of a node, asked for at once
 _LONGEST: Final = 200  # characters of a name or description that are kept
 
@@ -106,8 +112,9 @@ class _Place:
 class _Walk:
     """One walk, breadth first; a node is visited once, by its shortest path."""
 
-    def __init__(self, client: Client, spaces: Sequence[str], bounds: Bounds) -> None:
+    def __init__(self, client: Client, spaces: Sequence[str], bounds: Bounds, limits: tuple[int, int]) -> None:
         self._client, self._spaces, self._bounds = client, spaces, bounds
+        self._at_once, self._browsed_at_once = limits
         self._end = time.monotonic() + bounds.seconds
         self._seen: set[tuple[int, Any]] = set()
         self._methods: dict[str, FoundMethod] = {}
@@ -191,6 +198,9 @@ class _Walk:
         return None if is_property else place
 
     async def _references(self, nodes: Sequence[ua.NodeId]) -> list[list[ua.ReferenceDescription]]:
+        return [found for some in _chunks(nodes, self._browsed_at_once) for found in await self._references_at_once(some)]
+
+    async def _references_at_once(self, nodes: Sequence[ua.NodeId]) -> list[list[ua.ReferenceDescription]]:
         wanted = [
             ua.BrowseDescription(
                 NodeId=node, BrowseDirection=ua.BrowseDirection.Forward, ReferenceTypeId=_HIERARCHICAL, IncludeSubtypes=True, ResultMask=63
@@ -255,15 +265,20 @@ class _Walk:
 
     async def _read(self, wanted: Sequence[tuple[ua.NodeId, AttributeIds]]) -> list[Any]:
         """Return the values; None for what cannot be read."""
-        asked = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in wanted]
-        found = await self._client.uaclient.read(ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Neither, NodesToRead=asked))
-        if len(found) != len(asked):
-            raise ValueError(f"asked for {len(asked)} attributes, got {len(found)}")
-        return [one.Value.Value if one.Value is not None and (one.StatusCode is None or one.StatusCode.is_good()) else None for one in found]
+        return [value for some in _chunks(wanted, self._at_once) for value in await _values(self._client, some)]
 
 
-def _chunks(things: Sequence[Any]) -> Iterator[Any]:
-    return (things[place : place + _CHUNK] for place in range(0, len(things), _CHUNK))
+async def _values(client: Client, wanted: Sequence[tuple[ua.NodeId, AttributeIds]]) -> list[Any]:
+    """Return what one request reads; None for what cannot be read."""
+    asked = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in wanted]
+    found = await client.uaclient.read(ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Neither, NodesToRead=asked))
+    if len(found) != len(asked):
+        raise ValueError(f"asked for {len(asked)} attributes, got {len(found)}")
+    return [one.Value.Value if one.Value is not None and (one.StatusCode is None or one.StatusCode.is_good()) else None for one in found]
+
+
+def _chunks(things: Sequence[Any], at_once: int = _CHUNK) -> Iterator[Any]:
+    return (things[place : place + at_once] for place in range(0, len(things), at_once))
 
 
 def _clean(text: Any) -> str:
@@ -286,13 +301,14 @@ def _arguments(value: Any) -> tuple[Argument, ...] | None:
 async def walk(client: Client, bounds: Bounds = Bounds()) -> Survey:  # frozen
     """Return what there is below Objects, without the standard objects there. Nothing is written; what cannot be read is left open."""
     spaces = await client.get_namespace_array()
-    found = await _Walk(client, spaces, bounds).run()
-    found.server = await _product(client)
+    limits = [await _standard_value(client, number) for number in _LIMITS]  # one by one: some take no two at once
+    at_once, browsed = (limit if isinstance(limit, int) and limit > 0 else _MANY for limit in limits)
+    found = await _Walk(client, spaces, bounds, (at_once, browsed)).run()
+    words = [_clean(await _standard_value(client, number)) for number in _PRODUCT]
+    found.server = " ".join(filter(None, words))
     return found
 
 
-async def _product(client: Client) -> str:
-    wanted: Iterable[int] = (ObjectIds.Server_ServerStatus_BuildInfo_ManufacturerName, ObjectIds.Server_ServerStatus_BuildInfo_ProductName)
-    asked = [ua.ReadValueId(NodeId=_standard(number), AttributeId=AttributeIds.Value) for number in wanted]
-    found = await client.uaclient.read(ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Neither, NodesToRead=asked))
-    return " ".join(text for one in found if one.Value is not None and (text := _clean(one.Value.Value)))
+async def _standard_value(client: Client, number: int) -> Any:
+    [value] = await _values(client, [(_standard(number), AttributeIds.Value)])
+    return value

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.uaerrors import UaError
 
@@ -60,4 +61,6 @@ def why_of(error: Exception, timeout: float) -> str:
         return f"no answer within {timeout:.2f} s"
     if isinstance(error, NotSecured) or (type(error) is ConnectionError and str(error)):
         return str(error)
+    if isinstance(error, ServiceFault):
+        return f"the server answers {ua.StatusCode(ua.UInt32(error.code)).name}"
     return f"{type(error).__name__}: {error}".rstrip(": ")

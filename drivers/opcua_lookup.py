@@ -17,7 +17,8 @@ from drivers import eu, unece
 from drivers import opcua_messages as messages
 from drivers.device import Device, Signal
 from drivers.opcua_binary import length, skip_node, skip_string
-from drivers.opcua_reader import Found, Reader
+from drivers.opcua_messages import ServiceFault
+from drivers.opcua_reader import AT_ONCE, Found, Reader
 from drivers.opcua_structure import NodeKey, Part, Structure, node_key
 from drivers.opcua_table import KINDS
 
@@ -25,40 +26,66 @@ __all__ = ["Limits", "Structures", "read_limits", "signal_problems"]
 
 _NUMBER, _INTEGER, _UNSIGNED, _ANY, _ENUMERATION = 26, 27, 28, 24, 29  # abstract data types (part 5, 12.2)
 _UNDER: Final = {_ANY: range(1, 12), _NUMBER: range(2, 12), _INTEGER: (2, 4, 6, 8), _UNSIGNED: (3, 5, 7, 9), _ENUMERATION: (6,)}
+_TOO_MANY: Final = 0x80100000  # Bad_TooManyOperations
 _STEPS: Final = 12  # of a data type to a built-in one
 _SAME: Final = {"°C": "degC", "℃": "degC", "µS/cm": "uS/cm", "m³": "m3", "m³/h": "m3/h", "kg/m³": "kg/m3", "l/min": "L/min", "l": "L", "1/min": "rpm"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server takes at once; and its namespaces by their index."""
+    """What the server takes in one request; and its namespaces by their index."""
 
     spaces: tuple[str, ...]
-    read: int
-    write: int
+    read: int = AT_ONCE
+    write: int = AT_ONCE
+    browse: int = AT_ONCE
+    translate: int = AT_ONCE
+    register: int = AT_ONCE
+    monitor: int = AT_ONCE
+
+
+_LIMITS: Final = {
+    "read": "MaxNodesPerRead",
+    "write": "MaxNodesPerWrite",
+    "browse": "MaxNodesPerBrowse",
+    "translate": "MaxNodesPerTranslateBrowsePathsToNodeIds",
+    "register": "MaxNodesPerRegisterNodes",
+    "monitor": "MaxMonitoredItemsPerCall",
+}
 
 
 async def read_limits(reader: Reader) -> Limits:
-    """Read the namespaces and the limits of requests; raise `ValueError` when there are no namespaces."""
-    nodes = (
-        ObjectIds.Server_NamespaceArray,
-        *(getattr(ObjectIds, f"Server_ServerCapabilities_OperationLimits_MaxNodesPer{what}") for what in ("Read", "Write")),
-    )
-    found = await reader.values([messages.read_item(nodeid_to_binary(ua.NodeId(ua.Int32(node)))) for node in nodes])
+    """Read the namespaces and the limits of requests, and let the reader heed its own; raise `ValueError` when there are no namespaces."""
+    names = (f"Server_ServerCapabilities_OperationLimits_{name}" for name in _LIMITS.values())
+    nodes = (ObjectIds.Server_NamespaceArray, *(getattr(ObjectIds, name) for name in names))
+    items = [messages.read_item(nodeid_to_binary(ua.NodeId(ua.Int32(node)))) for node in nodes]
+    try:
+        found = await reader.values(items)
+    except ServiceFault as error:
+        if error.code != _TOO_MANY:
+            raise
+        reader.at_once = 1  # even this was too much
+        found = await reader.values(items)
     spaces, *limits = (reply.value(place) for reply, place in found)
     if not isinstance(spaces, list) or not all(isinstance(uri, str) for uri in spaces):
         raise ValueError("the server does not tell its namespaces")
-    read, write = (limit if isinstance(limit, int) and 0 < limit < reader.at_once else reader.at_once for limit in limits)
-    return Limits(tuple(spaces), read, write)
+    told = {name: limit for name, limit in zip(_LIMITS, limits, strict=True) if isinstance(limit, int) and 0 < limit < AT_ONCE}
+    reader.at_once = told.setdefault("read", reader.at_once)
+    return Limits(tuple(spaces), **told)
 
 
-async def signal_problems(client: Client, reader: Reader, device: Device, nodes: Sequence[bytes], structures: Structures) -> list[str]:
-    """Return why each signal cannot be used, empty when it can; `nodes` are of the signals, in the order of the profile."""
+async def signal_problems(
+    client: Client, reader: Reader, device: Device, nodes: Sequence[bytes], structures: Structures, translate: int = AT_ONCE
+) -> list[str]:
+    """Return why each signal cannot be used, empty when it can; `nodes` are of the signals, in the order of the profile.
+
+    The server looks up `translate` properties at once.
+    """
     signals = tuple(device.profile.signals.values())
     types = await reader.values([messages.read_item(node, AttributeIds.DataType) for node in nodes])
     named = [place for place, signal in enumerate(signals) if signal.browse_name]
     names = dict(zip(named, await reader.values([messages.read_item(nodes[place], AttributeIds.BrowseName) for place in named]), strict=True))
-    units = await _units(reader, signals, nodes)
+    units = await _units(reader, signals, nodes, translate)
     problems = []
     for place, signal in enumerate(signals):
         problem = await _type_problem(client, structures, place, signal, *types[place])
@@ -96,12 +123,12 @@ def _name_problem(signal: Signal, found: Found, at: int) -> str:
     return "" if there == signal.browse_name else f"{signal.at} has browse name {there!r}, expected {signal.browse_name!r}: it is another node"
 
 
-async def _units(reader: Reader, signals: Sequence[Signal], nodes: Sequence[bytes]) -> dict[int, tuple[str, int, str]]:
+async def _units(reader: Reader, signals: Sequence[Signal], nodes: Sequence[bytes], at_once: int) -> dict[int, tuple[str, int, str]]:
     """Return the EngineeringUnits of those signals whose node has them: namespace, id and name."""
     wanted = [place for place, signal in enumerate(signals) if signal.eu and not signal.discrete and not signal.field]
     properties: dict[int, bytes] = {}
-    for begin in range(0, len(wanted), reader.at_once):
-        some = wanted[begin : begin + reader.at_once]
+    for begin in range(0, len(wanted), at_once):
+        some = wanted[begin : begin + at_once]
         data, handle = await reader.channel.ask(
             messages.TRANSLATE, messages.property_body([nodes[place] for place in some], "EngineeringUnits"), reader.timeout
         )

@@ -16,6 +16,7 @@ from asyncua.ua.object_ids import ObjectIds
 from drivers import eu
 from drivers.device import Device, Method, Profile
 from drivers.driver import WriteResult
+from drivers.opcua_lookup import Limits
 from drivers.opcua_value import UNSURE, VARIANT, local_node, plain
 
 __all__ = ["BoundMethod", "call_method", "find_methods", "wire_inputs"]
@@ -38,19 +39,20 @@ class BoundMethod:
     problem: str = ""
 
 
-async def find_methods(client: Client, device: Device, spaces: Sequence[str]) -> dict[str, BoundMethod]:
+async def find_methods(client: Client, device: Device, limits: Limits) -> dict[str, BoundMethod]:
     """Return the methods of the profile as the server offers them; one that differs is logged and will not be called."""
+    spaces = limits.spaces
     methods = device.profile.methods
     nodes = {name: node for name, method in methods.items() if (node := local_node(method.at, spaces)) is not None}
     found: dict[str, BoundMethod] = {}
     if nodes:
-        owners = await _browse(client, nodes, _HAS_COMPONENT, ua.BrowseDirection.Inverse)
-        properties = await _browse(client, nodes, _HAS_PROPERTY, ua.BrowseDirection.Forward)
-        states = await _read(client, [(node, attribute) for node in nodes.values() for attribute in _RESULTS])
+        owners = await _browse(client, nodes, _HAS_COMPONENT, ua.BrowseDirection.Inverse, limits.browse)
+        properties = await _browse(client, nodes, _HAS_PROPERTY, ua.BrowseDirection.Forward, limits.browse)
+        states = await _read(client, [(node, attribute) for node in nodes.values() for attribute in _RESULTS], limits.read)
         for place, (name, node) in enumerate(nodes.items()):
             node_class, *executable = states[3 * place : 3 * place + 3]
             taken = next((one.NodeId for one in properties[name] if one.BrowseName.Name == "InputArguments"), None)
-            arguments = _value((await _read(client, [(_plain_node(taken), AttributeIds.Value)]))[0]) if taken is not None else []
+            arguments = _value((await _read(client, [(_plain_node(taken), AttributeIds.Value)], 1))[0]) if taken is not None else []
             owner, problem = _owner(methods[name], owners[name], spaces)
             if _value(node_class) != ua.NodeClass.Method:
                 problem = f"{methods[name].at} is not a method of this server"
@@ -88,21 +90,27 @@ def _argument_problem(method: Method, arguments: object) -> str:
 
 
 async def _browse(
-    client: Client, nodes: Mapping[str, ua.NodeId], reference: ua.NodeId, direction: ua.BrowseDirection
+    client: Client, nodes: Mapping[str, ua.NodeId], reference: ua.NodeId, direction: ua.BrowseDirection, at_once: int
 ) -> dict[str, list[ua.ReferenceDescription]]:
     wanted = [
         ua.BrowseDescription(NodeId=node, BrowseDirection=direction, ReferenceTypeId=reference, IncludeSubtypes=True, ResultMask=63)
         for node in nodes.values()
     ]
-    results = await client.uaclient.browse(ua.BrowseParameters(RequestedMaxReferencesPerNode=ua.UInt32(_MANY), NodesToBrowse=wanted))
+    results: list[ua.BrowseResult] = []
+    for begin in range(0, len(wanted), at_once):
+        some = wanted[begin : begin + at_once]
+        results += await client.uaclient.browse(ua.BrowseParameters(RequestedMaxReferencesPerNode=ua.UInt32(_MANY), NodesToBrowse=some))
     if len(results) != len(nodes):
         raise ValueError(f"asked for the references of {len(nodes)} methods, got {len(results)}")
     return {name: list(result.References or []) for name, result in zip(nodes, results, strict=True)}
 
 
-async def _read(client: Client, wanted: Sequence[tuple[ua.NodeId, AttributeIds]]) -> list[ua.DataValue]:
+async def _read(client: Client, wanted: Sequence[tuple[ua.NodeId, AttributeIds]], at_once: int) -> list[ua.DataValue]:
     asked = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in wanted]
-    found: list[ua.DataValue] = await client.uaclient.read(ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Neither, NodesToRead=asked))
+    found: list[ua.DataValue] = []
+    for begin in range(0, len(asked), at_once):
+        some = asked[begin : begin + at_once]
+        found += await client.uaclient.read(ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Neither, NodesToRead=some))
     if len(found) != len(asked):
         raise ValueError(f"asked for {len(asked)} attributes, got {len(found)}")
     return found

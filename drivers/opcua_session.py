@@ -42,6 +42,7 @@ _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items e
 _LONGEST: Final = 246  # characters of a text
 _PAUSE: Final = 0.005  # [s]
 _SILENT: Final = 5  # reads in a row that find an unreported change, until that is more than a slow server
+_UNKNOWN: Final = (0x80330000, 0x80340000)  # Bad_NodeIdInvalid, Bad_NodeIdUnknown
 _UNSUPPORTED: Final = 0x800B0000  # Bad_ServiceUnsupported
 
 
@@ -68,6 +69,7 @@ class Session:
         self.methods: dict[str, BoundMethod] = {}
         self.texts: dict[str, str] = {}  # what the device says of itself
         self.writes_at_once = reader.at_once
+        self.registered = False  # whether reads ask for what the server has registered
         self.subscription: Subscription | None = None
         self._device, self._metrics = device, metrics
         self._audit_every = max(_AUDIT, 3.0 * float(device.periods.max()))
@@ -80,6 +82,7 @@ class Session:
     def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
         """Make the requests: `items` are the nodes of the table's items."""
         self.table = table
+        self._used = np.array([table.usable_item(item) for item in range(len(items))], dtype=np.bool_)
         self._parcels = self.reader.parcels([messages.read_item(node) for node in (*items, identity)])
         self._identity = messages.read_body([messages.read_item(identity)])
 
@@ -157,6 +160,8 @@ class Session:
         for found, n, sent in replies:
             k = min(n, len(self.table.items) - begin)
             columns = found.columns.first(k)
+            if self.registered and (np.isin(columns.status, _UNKNOWN) & self._used[begin : begin + k]).any():
+                raise Lost("reply", "the server has forgotten the nodes that were registered; registering them again")
             taken = self.table.take(np.arange(begin, begin + k), columns, sent)
             for position in taken.odd:
                 self.table.take_odd(begin + position, position, columns, found.data, sent, taken)
@@ -199,12 +204,11 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
         channel.own_publishing()
     reader = Reader(channel, timeout)
     limits = await read_limits(reader)
-    reader.at_once = limits.read
     places = (*(signal.at for signal in signals), device.profile.identity.at)
     *nodes, identity = (_node(at, limits.spaces, str(device.address)) for at in places)
     wire = tuple(nodeid_to_binary(node) for node in nodes)
     structures = Structures(reader)
-    wrong = await signal_problems(client, reader, device, wire, structures)
+    wrong = await signal_problems(client, reader, device, wire, structures, limits.translate)
     for name, problem in zip(device.profile.names, wrong, strict=True):
         if problem:
             log.error("%s.%s is not used: %s", device.name, name, problem)
@@ -217,14 +221,15 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     table = Table(device, np.array([not problem for problem in wrong], dtype=np.bool_), fields)
     of_items = dict(zip((signal.at for signal in signals), nodes, strict=True))
     monitored = [of_items[at] for at in table.items]
-    if options.registered:
-        monitored = await _registered(client, monitored)
-    session.prepare(table, [nodeid_to_binary(node) for node in monitored], nodeid_to_binary(identity))
+    asked = await _registered(client, monitored, limits.register) if options.registered else monitored  # for reads alone
+    session.prepare(table, [nodeid_to_binary(node) for node in asked], nodeid_to_binary(identity))
     await session.read_all()
+    session.registered = asked is not monitored
     session.texts = await _texts(reader, device, limits.spaces)
-    session.methods = await find_methods(client, device, limits.spaces)
+    session.methods = await find_methods(client, device, limits)
     if options.mode == "subscribe":
         subscription = Subscription(client, channel, table, device, metrics)
+        subscription.at_once = min(subscription.at_once, limits.monitor)
         try:
             await subscription.open(monitored)
         except NoSubscription as error:
@@ -260,10 +265,12 @@ async def _texts(reader: Reader, device: Device, spaces: Sequence[str]) -> dict[
     return texts
 
 
-async def _registered(client: Client, nodes: list[ua.NodeId]) -> list[ua.NodeId]:
+async def _registered(client: Client, nodes: list[ua.NodeId], at_once: int) -> list[ua.NodeId]:
     """Return what the server would rather be asked for; the nodes themselves when it registers none."""
+    registered: list[ua.NodeId] = []
     try:
-        registered: list[ua.NodeId] = await client.uaclient.register_nodes(nodes)
+        for begin in range(0, len(nodes), at_once):
+            registered += await client.uaclient.register_nodes(nodes[begin : begin + at_once])
     except ua.uaerrors.UaStatusCodeError:
         return nodes
     return registered if len(registered) == len(nodes) else nodes

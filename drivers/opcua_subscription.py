@@ -57,6 +57,7 @@ class Subscription:
         self.silence = _SILENCE
         self.alive = _KEEP_ALIVE  # [s] between two publications
         self.late = _LATE  # [s] without one until the server is asked whether it is there
+        self.at_once = _AT_ONCE
         self._id = 0
         self._number: int | None = None  # of the last message
         self._lag: float | None = None  # [s] monotonic - the server's clock
@@ -86,8 +87,8 @@ class Subscription:
         self.alive = alive
         self.late = max(3.0 * alive, _LATE)
         self.silence = min(max(4.0 * alive, 1.0), _SILENCE)
-        for begin in range(0, len(nodes), _AT_ONCE):
-            await self._create(list(enumerate(nodes))[begin : begin + _AT_ONCE], filtered=True)
+        for begin in range(0, len(nodes), self.at_once):
+            await self._create(list(enumerate(nodes))[begin : begin + self.at_once], filtered=True)
         self.heard = time.monotonic()
         self.publishing.start(self._id, self._take)
 
@@ -201,8 +202,8 @@ class Subscription:
 
     async def verify(self, timeout: float) -> None:  # noqa: ASYNC109  # it goes on the wire
         """Ask whether all items still exist; raise `ValueError` when they do not."""
-        for begin in range(0, len(self._servers), _AT_ONCE):
-            ids = self._servers[begin : begin + _AT_ONCE]
+        for begin in range(0, len(self._servers), self.at_once):
+            ids = self._servers[begin : begin + self.at_once]
             body = messages.set_reporting_body(self._id, ids)
             data, handle = await self._channel.ask(messages.SET_MONITORING_MODE, body, timeout)
             codes = messages.status_reply(data, messages.SET_MONITORING_MODE, len(ids), handle)
