@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 _BEAT: Final = 0.5  # [s] between two looks at the identity of a device that is subscribed to
 _AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
+_AGAIN: Final = 60.0  # [s] until a server that had no subscription for us is asked again
 _LONGEST: Final = 246  # characters of a text
 _PAUSE: Final = 0.005  # [s]
 _SILENT: Final = 5  # reads in a row that find an unreported change, until that is more than a slow server
@@ -69,6 +70,8 @@ class Session:
         self.methods: dict[str, BoundMethod] = {}
         self.texts: dict[str, str] = {}  # what the device says of itself
         self.writes_at_once = reader.at_once
+        self.monitored: list[ua.NodeId] = []  # of the table's items
+        self.monitored_at_once = 1
         self.registered = False  # whether reads ask for what the server has registered
         self.subscription: Subscription | None = None
         self._device, self._metrics = device, metrics
@@ -78,6 +81,8 @@ class Session:
         self._verify_due = time.monotonic() + _VERIFY
         self._looked = 0.0
         self._can_verify = True
+        self._again: asyncio.Task[None] | None = None
+        self._again_due = math.inf
 
     def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
         """Make the requests: `items` are the nodes of the table's items."""
@@ -94,6 +99,7 @@ class Session:
     async def refresh(self) -> None:
         """Bring the table up to date, or make sure that it is; raise `Lost`, `WrongDevice` or what a reader raises."""
         if self.subscription is None:
+            self._ask_again()
             await self.read_all()
             return
         self._listen(self.subscription)
@@ -109,6 +115,38 @@ class Session:
         self._listen(self.subscription)
         if (silence := time.monotonic() - self.subscription.heard) > self.subscription.silence:
             raise Lost("timeout", f"the server answers, but has published nothing for {silence:.1f} s")
+
+    async def subscribe(self) -> str:
+        """Subscribe to all items; return why the server does not let us, empty when it does. Until then they are polled."""
+        channel = self.reader.channel
+        subscription = Subscription(self.client, channel, self.table, self._device, self._metrics)
+        subscription.at_once = min(subscription.at_once, self.monitored_at_once)
+        channel.own_publishing()
+        self.table.unband()
+        try:
+            await subscription.open(self.monitored)
+        except NoSubscription as error:
+            subscription.publishing.close()
+            channel.release_publishing()
+            self.table.band_all()
+            if not self._device.profile.opcua.events:  # asyncua publishes those from now on, which cannot be taken back without losing some
+                self._again_due = time.monotonic() + _AGAIN
+            return str(error)
+        self.subscription, self._again_due = subscription, math.inf
+        self._beat_due, self._audit_due = 0.0, time.monotonic() + self._audit_every
+        return ""
+
+    def _ask_again(self) -> None:
+        """Ask for a subscription again from time to time, beside the polling: the server may have had none to spare."""
+        if self._again is not None and self._again.done():
+            again, self._again = self._again, None
+            again.result()
+        if self._again is None and time.monotonic() >= self._again_due:
+            self._again = asyncio.create_task(self._subscribe_again(), name=f"subscribe to {self._device.name}")
+
+    async def _subscribe_again(self) -> None:
+        if not await self.subscribe():
+            log.info("%s is subscribed to from now on", self._device.name)
 
     def _listen(self, subscription: Subscription) -> None:
         if (failure := subscription.publishing.failure) is not None:
@@ -188,6 +226,8 @@ class Session:
 
     def close(self) -> None:
         """Take nothing more."""
+        if self._again is not None:
+            self._again.cancel()
         if self.subscription is not None:
             self.subscription.publishing.close()
 
@@ -200,8 +240,6 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     """Look up everything in a connected client, and read or subscribe to it once; raise `WrongDevice` or what a reader raises."""
     options, signals = device.profile.opcua, tuple(device.profile.signals.values())
     channel = Channel(client)
-    if options.mode == "subscribe":
-        channel.own_publishing()
     reader = Reader(channel, timeout)
     limits = await read_limits(reader)
     places = (*(signal.at for signal in signals), device.profile.identity.at)
@@ -221,25 +259,17 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     table = Table(device, np.array([not problem for problem in wrong], dtype=np.bool_), fields)
     of_items = dict(zip((signal.at for signal in signals), nodes, strict=True))
     monitored = [of_items[at] for at in table.items]
+    session.monitored, session.monitored_at_once = monitored, limits.monitor
     asked = await _registered(client, monitored, limits.register) if options.registered else monitored  # for reads alone
     session.prepare(table, [nodeid_to_binary(node) for node in asked], nodeid_to_binary(identity))
     await session.read_all()
     session.registered = asked is not monitored
     session.texts = await _texts(reader, device, limits.spaces)
     session.methods = await find_methods(client, device, limits)
-    if options.mode == "subscribe":
-        subscription = Subscription(client, channel, table, device, metrics)
-        subscription.at_once = min(subscription.at_once, limits.monitor)
-        try:
-            await subscription.open(monitored)
-        except NoSubscription as error:
-            subscription.publishing.close()
-            channel.release_publishing()
-            log.warning("%s is polled, not subscribed to: %s", device.name, error)
-        else:
-            session.subscription = subscription
-    if session.subscription is None:
+    if options.mode == "poll":
         table.band_all()
+    elif why := await session.subscribe():
+        log.warning("%s is polled, not subscribed to: %s", device.name, why)
     return session
 
 

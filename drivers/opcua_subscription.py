@@ -87,8 +87,13 @@ class Subscription:
         self.alive = alive
         self.late = max(3.0 * alive, _LATE)
         self.silence = min(max(4.0 * alive, 1.0), _SILENCE)
-        for begin in range(0, len(nodes), self.at_once):
-            await self._create(list(enumerate(nodes))[begin : begin + self.at_once], filtered=True)
+        wanted = list(enumerate(nodes))
+        try:
+            for begin in range(0, len(wanted), self.at_once):
+                await self._create(wanted[begin : begin + self.at_once], filtered=True)
+        except NoSubscription:
+            await self._client.uaclient.delete_subscriptions([self._id])
+            raise
         self.heard = time.monotonic()
         self.publishing.start(self._id, self._take)
 

@@ -120,6 +120,11 @@ class Table:
         self._deadband[:] = np.where(self._measured, self._wanted, 0.0)
         self._banded = bool((self._deadband > 0.0).any())
 
+    def unband(self) -> None:
+        """Leave all deadbands to the server."""
+        self._deadband[:] = 0.0
+        self._banded = False
+
     def usable_item(self, item: int) -> bool:
         """Whether any signal of an item can be used."""
         return bool(self.usable[self.item_of == item].any())

@@ -205,21 +205,48 @@ def test_a_connection_that_is_lost_on_the_way_up_is_told_as_lost(tmp_path: Path,
     run(main)
 
 
-def test_a_server_without_a_subscription_to_spare_is_polled(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        async def refuse(*_: object) -> None:
-            raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
+@pytest.mark.parametrize("how", ["none", "rarely"])
+def test_a_server_without_a_subscription_to_spare_is_polled_until_it_has_one(
+    how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Watch` looks at every value meanwhile: none stands still, none is another's."""
 
+    async def main() -> None:
         async with served(PROFILE, URL) as ([device], _, servers):
-            servers._listeners["d0"]._server.iserver.subscription_service.create_subscription = refuse
+            service = servers._listeners["d0"]._server.iserver.subscription_service
+            create = service.create_subscription
+            tries = 0
+
+            async def unfit(*given: object, **named: object) -> ua.CreateSubscriptionResult:
+                nonlocal tries
+                tries += 1
+                if how == "none":
+                    raise ServiceError(ua.StatusCodes.BadTooManySubscriptions)
+                made = await create(*given, **named)
+                made.RevisedPublishingInterval = ua.Double(5000.0)
+                return made
+
+            service.create_subscription = unfit
             async with Watch(device, timeout=0.5) as watch:
                 assert await watch.lives() < 5.0
                 assert await watch.lives() < 1.0
-                assert watch.driver.metrics.losses == 0
+                await until(lambda: tries > 3, 3.0, watch.told)
+                await until(lambda: not service.subscriptions, 1.0)  # none is left behind
+                service.create_subscription = create
+                await until(lambda: len(service.subscriptions) == 1, 3.0, watch.told)
+                assert await watch.lives() < 1.0
+                reads = watch.driver.metrics.reads
+                await until(lambda: watch.driver.metrics.reads > reads + 5)
+                assert len(service.subscriptions) == 1
+                assert (watch.driver.metrics.losses, watch.driver.metrics.errors) == (0, dict.fromkeys(watch.driver.metrics.errors, 0))
 
-    with caplog.at_level("WARNING", logger="drivers"):
+    monkeypatch.setattr("drivers.opcua_session._AGAIN", 0.2)
+    with caplog.at_level("INFO", logger="drivers"):
         run(main)
-    assert ["polled" in record.getMessage() for record in caplog.records if record.name.startswith("drivers")] == [True]
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("drivers")]
+    assert [word in line for word, line in zip(("polled, not subscribed to", "answers at", "is subscribed to from now on"), said, strict=True)] == [
+        True
+    ] * 3, said
 
 
 ANSWERS: dict[str, Callable[[], Fault]] = {

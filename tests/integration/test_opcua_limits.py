@@ -113,6 +113,22 @@ def test_what_is_more_than_a_server_takes_at_once_goes_in_parcels(server: Foreig
     asyncio.run(main_())
 
 
+def test_a_server_that_monitors_fewer_items_is_polled(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main_() -> None:
+        async with open_driver(press(server, Address.parse(server.endpoint).port), data=tmp_path, timeout=3.0) as driver:
+            await moves(driver)
+            assert driver.metrics.losses == 0
+
+    server.restart(capabilities={"maxMonitoredItemsPerSubscription": 3})
+    try:
+        with caplog.at_level(logging.WARNING, logger="drivers"):
+            asyncio.run(main_())
+    finally:
+        server.restart(capabilities={"operationLimits": SMALL})
+    assert "press is polled, not subscribed to: it does not monitor" in caplog.text
+    assert "BadTooManyMonitoredItems" in caplog.text
+
+
 def test_a_server_that_takes_one_at_a_time(server: Foreign, tmp_path: Path) -> None:
     """Even the question for its limits is too much for it then."""
 
