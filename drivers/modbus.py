@@ -14,14 +14,15 @@ import numpy as np
 
 from drivers.device import Device
 from drivers.driver import Driver, ErrorKind, Reading, WriteOutcome, WriteResult
-from drivers.modbus_codec import places_of, quiet, text_of
+from drivers.modbus_batch import Batch, Block
+from drivers.modbus_codec import text_of
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, LinkDown, read
 from drivers.modbus_line import Line, release_line, share_line
 from drivers.modbus_plan import IDENTITY, Request, TextSpot, halves, plan, requests_for, spots, text_spots
 from drivers.modbus_turns import Job, Unit
 from drivers.modbus_writes import Order, Refusal, found_in, orders, refused
 from drivers.pause import Pause
-from drivers.tags import BoolArray, FloatArray, IndexArray, Quality, QualityArray, TimeArray
+from drivers.tags import BoolArray, FloatArray, Quality, QualityArray, TimeArray
 
 __all__ = ["ModbusDriver"]
 
@@ -31,18 +32,8 @@ _NO_SUCH: Final = (1, 2, 3)  # exceptions that are about the request, and will n
 _NO_FUNCTION: Final = 1
 _QUARANTINE: Final = 60.0  # [s]
 _TEXTS: Final = 60.0  # [s] between two reads of what a device says of itself
+_BATCHES: Final = 16  # selections of blocks that are kept
 _NO_TURN: Final = 3.0  # [s] without any reply after which a link that is busy with others counts as lost
-
-
-@dataclass(slots=True, eq=False)
-class _Block:
-    """One read, and when it is due and may be asked for again [s, monotonic]: a refused value waits in quarantine."""
-
-    request: Request
-    asked: Asked
-    places: slice | IndexArray
-    due: float = -math.inf
-    after: float = -math.inf
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +60,8 @@ class ModbusDriver(Driver):
         self._plan = plan(profile, device.periods)
         self._n = n = len(profile.signals)
         self._often = float(device.periods.min(initial=math.inf))  # [s] what is wanted this often is asked for in each read
-        self._blocks: list[_Block] = []
+        self._blocks: list[Block] = []
+        self._batches: dict[tuple[Block, ...], Batch] = {}
         self._texts: list[_Text] = []
         self._line: Line | None = None
         self._unit = Unit(device.address.unit)
@@ -98,8 +90,18 @@ class ModbusDriver(Driver):
             await release_line(line)
         self.metrics.connected, self.metrics.why = False, "closed"
 
-    def _block(self, line: Line, request: Request, due: float = -math.inf) -> _Block:
-        return _Block(request, line.frame(self._unit, request.question), places_of(request.places), due)
+    def _block(self, line: Line, request: Request) -> Block:
+        return Block(request, line.frame(self._unit, request.question))
+
+    def _batch(self, blocks: Sequence[Block]) -> Batch:
+        """Return what asks for these blocks; made once for each selection of them that is due together."""
+        key = tuple(blocks)
+        batch = self._batches.get(key)
+        if batch is None:
+            if len(self._batches) >= _BATCHES:
+                self._batches.clear()
+            batch = self._batches[key] = Batch(key, self._often)
+        return batch
 
     # reading ------------------------------------------------------------------------------------------------------------
 
@@ -115,19 +117,18 @@ class ModbusDriver(Driver):
             if self._unit.dead and not await self._answers(line, until):
                 return self._lost(None, self.metrics.why)
             limit = now + 0.5 * self._often
-            blocks = [block for block in self._blocks if block.due <= limit and block.after <= now]
+            batch = self._batch([block for block in self._blocks if block.due <= limit and block.after <= now])
             texts = [text for text in self._texts if text.due <= now or text.spot.name == IDENTITY]
             # the identity comes first, as a text or in the first block
-            asked = [*(text.asked for text in texts), *(block.asked for block in blocks)]
-            deadline = now + min((block.request.period for block in blocks), default=0.0)
-            job = await line.ask(self._unit, asked, deadline=deadline, within=self.timeout, until=until)
+            asked = [*(text.asked for text in texts), *batch.asked] if texts else batch.asked
+            job = await line.ask(self._unit, asked, deadline=now + batch.period, within=self.timeout, until=until)
         except (LinkDown, BadReply) as error:
             return self._failed(error)
         finally:
             if self._unit.stale:
                 self._count("reply", self._unit.stale)
                 self._unit.stale = 0
-        return self._take(line, job, texts, blocks, now)
+        return self._take(line, job, texts, batch, now)
 
     async def _answers(self, line: Line, until: float) -> bool:
         """Whether a unit that was silent answers for its identity; False if it got no turn."""
@@ -158,7 +159,7 @@ class ModbusDriver(Driver):
             text.due = -math.inf
         return self._lost(kind, why)
 
-    def _take(self, line: Line, job: Job, texts: Sequence[_Text], blocks: Sequence[_Block], begun: float) -> Reading:
+    def _take(self, line: Line, job: Job, texts: Sequence[_Text], batch: Batch, begun: float) -> Reading:
         """Decode what came, and turn it into a reading if it came from the right device."""
         now = asyncio.get_running_loop().time()
         replies, times = job.replies, job.times
@@ -167,26 +168,12 @@ class ModbusDriver(Driver):
                 says = f"no turn on the link to {line.where}; see blackmass plan" if line.is_open else line.why
                 return self._gone(None if not self.metrics.connected else "timeout", says)
             return self._reading()
-        refusals: list[str] = []
-        told = self._take_texts(texts, replies, begun)
+        told = ""
+        if texts:
+            told = self._take_texts(texts, replies, begun)
+            replies, times = replies[len(texts) :], times[len(texts) :]
         self._found[-1] = np.nan
-        with quiet():
-            for block, reply, time in zip(blocks, replies[len(texts) :], times[len(texts) :], strict=True):
-                if reply is None:
-                    break  # the time was over; it stays due
-                if block.request.period > self._often:
-                    block.due = max(block.due + block.request.period, begun + 0.5 * block.request.period)
-                if isinstance(reply, DeviceSaidNo):
-                    refusals.append(str(reply))
-                    self._found[block.places] = np.nan
-                    if reply.code in _NO_SUCH:
-                        self._narrow(line, block, reply, now)
-                else:
-                    block.request.block.put(reply, self._found)
-                    if block.after > -math.inf:
-                        self._release(line, block)
-                self._received[block.places] = time
-        self._count("exception", len(refusals))
+        refusals = self._put(line, batch, replies, times, begun)
         if (why := self._impostor(line, told, refusals)) is not None:
             self._identified = 0
             return self._gone("identity", why)
@@ -200,6 +187,36 @@ class ModbusDriver(Driver):
         metrics.certificate_days = line.days
         self._tell(up=True)
         return self._reading()
+
+    def _put(self, line: Line, batch: Batch, replies: Sequence[bytes | DeviceSaidNo | None], times: Sequence[float], begun: float) -> list[str]:
+        """Take the values of the blocks that were answered; return what the device said to those that it refused. The rest stays due."""
+        good = [reply for reply in replies if type(reply) is bytes]
+        refusals: list[str] = []
+        if len(good) < len(replies):
+            heard = list(zip(batch.blocks, replies, times, strict=True))
+            for block, reply, time in heard:
+                if isinstance(reply, DeviceSaidNo):
+                    refusals.append(str(reply))
+                    places = list(block.request.places)
+                    self._found[places], self._received[places] = np.nan, time
+                    self._put_off(block, begun)
+                    if reply.code in _NO_SUCH:
+                        self._narrow(line, block, reply, time)
+            self._count("exception", len(refusals))
+            batch = self._batch([block for block, reply, _ in heard if isinstance(reply, bytes)])
+            times = [time for _, reply, time in heard if isinstance(reply, bytes)]
+        batch.put(good, times, self._found, self._received)
+        for block in batch.seldom:
+            self._put_off(block, begun)
+        for block in batch.blocks:
+            if block.after > -math.inf:
+                self._release(line, block)
+        return refusals
+
+    def _put_off(self, block: Block, begun: float) -> None:
+        """Note that a block was answered in a read that began at `begun` [s]: when it is due again, if it is not wanted in each read."""
+        if (period := block.request.period) > self._often:
+            block.due = max(block.due + period, begun + 0.5 * period)
 
     def _take_texts(self, texts: Sequence[_Text], replies: Sequence[bytes | DeviceSaidNo | None], begun: float) -> str:
         """Take what the device says of itself; return its identity if that is a text."""
@@ -252,7 +269,7 @@ class ModbusDriver(Driver):
 
     # quarantine ---------------------------------------------------------------------------------------------------------
 
-    def _narrow(self, line: Line, block: _Block, error: DeviceSaidNo, now: float) -> None:
+    def _narrow(self, line: Line, block: Block, error: DeviceSaidNo, now: float) -> None:
         """Split a block that was refused, or put what cannot be split into quarantine; the identity is always asked for."""
         request = block.request
         if block not in self._blocks:
@@ -271,7 +288,7 @@ class ModbusDriver(Driver):
                 log.warning("%s refuses %s%s: %s; BAD, and asked for every %g s", self.device.name, what, more, error, _QUARANTINE)
             block.after = now + _QUARANTINE
 
-    def _release(self, line: Line, block: _Block) -> None:
+    def _release(self, line: Line, block: Block) -> None:
         """Note that a value in quarantine was read; when it was the last, read by the whole plan again."""
         block.after = -math.inf
         log.info("%s gives %s again", self.device.name, block.request.names[0])

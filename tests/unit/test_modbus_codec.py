@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -242,3 +243,35 @@ def test_a_signal_says_how_it_stands_there() -> None:
         Profile.model_validate({**only, "signals": {"a": {"at": "nsu=urn:x;s=a", "nan": 1}}})
     with pytest.raises(ValueError, match="has no float16"):
         Profile.model_validate({**only, "signals": {"a": {"at": "nsu=urn:x;s=a", "type": "float16"}}})
+
+
+@given(st.data())
+def test_blocks_behind_each_other_decode_as_each_alone(data: st.DataObject) -> None:
+    """Types, orders, scales, bits, codes of any number and gaps, mixed; the places of the blocks interleave."""
+    ways = st.builds(
+        Way,
+        st.sampled_from(TYPES),
+        st.sampled_from(["big", "little"]),
+        st.sampled_from(WORDS),
+        st.sampled_from([1.0, 0.1]),
+        st.sampled_from([0.0, -5.0]),
+        nan=st.sampled_from([(), (0.0,), (1.0, 2.0, 3.0)]),
+        codes=st.sampled_from([(), (0.0,), (0.0, 1.0, 256.0)]),
+    )
+    rows = data.draw(st.lists(st.lists(ways, min_size=1, max_size=5), min_size=1, max_size=4))
+    places = iter(data.draw(st.permutations(range(sum(map(len, rows))))))
+    blocks = []
+    for row in rows:
+        start, items = 0, []
+        for way in row:
+            way = replace(way, bit=data.draw(st.integers(-1, 15)), scale=1.0, offset=0.0, nan=(), codes=()) if way.type == "bool" else way
+            start += data.draw(st.integers(0, 2))
+            items.append(Item(start, way, next(places)))
+            start += registers_of(way.type)
+        blocks.append(RegisterBlock(items, start + data.draw(st.integers(0, 2))))
+    wires = [data.draw(st.one_of(st.binary(min_size=2 * block.count, max_size=2 * block.count), st.just(bytes(2 * block.count)))) for block in blocks]
+    alone, together = np.full((2, sum(map(len, rows))), 99.0)
+    for block, one in zip(blocks, wires, strict=True):
+        block.decode(one, alone)
+    RegisterBlock.join(blocks).decode(b"".join(wires), together)
+    np.testing.assert_array_equal(together, alone)
