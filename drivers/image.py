@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Snapshot:
     quality: QualityArray
     source_time: TimeArray
     receive_time: TimeArray
+    lost: Mapping[str, str] = field(default_factory=dict)  # devices that do not answer, and their drivers' reasons; never changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class ProcessImage:
         self.source_time: TimeArray = np.zeros(n, dtype=np.int64)
         self.receive_time: TimeArray = np.zeros(n, dtype=np.int64)
         self.received: FloatArray = np.full(n, NEVER)  # [s] monotonic
+        self.lost: Mapping[str, str] = {}
 
     def part(self, places: IndexArray) -> ImagePart:
         """Return some places of the image as one part, to be updated together."""
@@ -92,6 +95,11 @@ class ProcessImage:
         self.receive_time[places] = receive_time
         self.received[places] = monotonic
 
+    def lose(self, device: str, why: str) -> None:
+        """Note why a device does not answer; with an empty reason, that it does."""
+        others = {name: told for name, told in self.lost.items() if name != device}
+        self.lost = {**others, device: why} if why else others  # a new one: snapshots keep the old
+
     def snapshot(self, monotonic: float) -> Snapshot:
         """Return the image as of `monotonic` [s]: age lowers quality, BAD becomes NaN."""
         age = monotonic - self.received
@@ -100,4 +108,4 @@ class ProcessImage:
         quality[age > self.freshness.bad_after] = _BAD
         value = self.value.copy()
         value[quality == _BAD] = np.nan
-        return Snapshot(value, quality, self.source_time.copy(), self.receive_time.copy())
+        return Snapshot(value, quality, self.source_time.copy(), self.receive_time.copy(), self.lost)

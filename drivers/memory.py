@@ -34,6 +34,7 @@ class MemoryDriver(Driver):
         self._plant = plant
         self._start = start  # ns, UTC: when plant time was 0
         self.fail = False
+        self.why = "the device does not answer"  # what it says then
 
     async def __aenter__(self) -> MemoryDriver:
         self.metrics.connected, self.metrics.why = True, ""
@@ -46,7 +47,7 @@ class MemoryDriver(Driver):
     async def read(self) -> Reading:
         """Return all signals, GOOD; all BAD while `fail` is set."""
         if self.fail:
-            return self._lost(None, "the device does not answer")
+            return self._lost(None, self.why)
         n = len(self.device.profile.signals)
         self._tell(up=True)
         self.metrics.reads += 1

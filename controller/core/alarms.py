@@ -29,6 +29,7 @@ class Raised:
     cause: str
     consequence: str
     action: str
+    follows: bool = False  # its text is kept up to date while it lasts; others keep what was so when they came
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ def update(
     on = (comes & (pending >= rows.delay)) | stays
     current = {rows.names[row] for row in np.flatnonzero(on)} | raised.keys()
     if current == last.active:
-        return AlarmState(on, pending, last.listed, last.active), []
+        return AlarmState(on, pending, _retold(last.listed, raised), last.active), []
     listed = dict(last.listed)
     changed = sorted(current ^ last.active)
     for name in changed:
@@ -76,7 +77,13 @@ def update(
             del listed[name]
         elif view is not None:
             listed[name] = replace(view, state="returned")
-    return AlarmState(on, pending, listed, frozenset(current)), changed
+    return AlarmState(on, pending, _retold(listed, raised), frozenset(current)), changed
+
+
+def _retold(listed: dict[str, AlarmView], raised: Mapping[str, Raised]) -> dict[str, AlarmView]:
+    """Return the list with the texts of those alarms that follow; nobody has to acknowledge them again for that."""
+    told = {name: own.text for name, own in raised.items() if own.follows and name in listed and listed[name].text != own.text}
+    return {name: replace(view, text=told[name]) if name in told else view for name, view in listed.items()} if told else listed
 
 
 def _view(name: str, rows: AlarmRows, values: FloatArray, inputs: TagTable, raised: Mapping[str, Raised], now: float) -> AlarmView:

@@ -91,6 +91,7 @@ class Cell:
         self._seen_units: tuple[object, ...] = ()
         self._shown_units: tuple[UnitView, ...] = ()
         self._alarms = alarms.initial(plan.alarms)
+        self._lost: Mapping[str, str] = {}  # devices that do not answer, and why
         self._known, self._estimate = -1, estimate({})
         self._left: float | None = None
         self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
@@ -112,6 +113,7 @@ class Cell:
         if not 0.0 <= dt < math.inf:
             dt = 0.0  # the plant clock was set back: process timers stand still until it moves on
         self._last = now
+        self._lost = image.lost
         values, quality = self._inputs(image)
         self.bench.begin(now, dt, values, quality, self._loops.setpoint, self._loops.running)
         events: list[Event] = []
@@ -277,14 +279,16 @@ class Cell:
         raised: dict[str, alarms.Raised] = {}
         for name, wrong in self._unfit().items():
             if self.bench.values[self.plan.devices[name].up] != 1.0:
-                address = self.plan.devices[name].device.address
+                address, why = str(self.plan.devices[name].device.address), self._lost.get(name, "")
+                at = "" if address in why else f" at {address}"
                 raised[f"LINK-{name}"] = alarms.Raised(
                     "",
                     1,
-                    f"Device {name} does not answer at {address}",
-                    "cable, power, address or certificate; the journal has the driver's own reason",
+                    f"Device {name} does not answer{at}" + (f": {why}" if why else ""),
+                    "cable, power, address or certificate",
                     "its values are BAD; units that need it hold",
                     "bring it back, then RESTART the batch",
+                    follows=True,
                 )
             else:
                 raised[f"DEVICE-{name}"] = alarms.Raised(

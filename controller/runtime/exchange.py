@@ -11,7 +11,7 @@ from controller.batch.records import Event
 from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
 from drivers.device import FLOATS, Signal
-from drivers.driver import ERROR_KINDS, DeviceEvent, Driver, WriteOutcome, WriteResult
+from drivers.driver import ERROR_KINDS, NOT_YET, DeviceEvent, Driver, WriteOutcome, WriteResult
 from drivers.image import ProcessImage, dense
 from drivers.tags import FloatArray, TimeArray
 
@@ -19,6 +19,8 @@ __all__ = ["Exchange"]
 
 _PATIENCE = 2.0  # [s] monotonic until an output that is not taken counts; a device that wakes up refuses for a moment
 _AGAIN = 0.5  # [s] monotonic between two writes of an output that is not taken
+_LASTS, _LASTS_AT_MOST = 5.0, 300.0  # [s] monotonic that a reason must last until it takes another one's place; doubled each time
+_LONGEST = 400  # characters of a reason
 _HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
 
 
@@ -27,6 +29,34 @@ def _near(signal: Signal, span: float) -> float:
     if signal.type in FLOATS:
         return (1e-3 if signal.type == "float16" else 1e-5) * span
     return 0.0 if signal.discrete else 0.5 * signal.scale
+
+
+def _plain(why: str) -> str:
+    """Return a driver's reason on one line and not endless: some of its words may be the device's."""
+    return "".join(letter if letter.isprintable() else " " for letter in why[:_LONGEST])
+
+
+class _Reason:
+    """Why a device does not answer, as it is told: it does not change with each attempt to connect."""
+
+    def __init__(self, told: str) -> None:
+        self.told = told
+        self._next, self._since = told, 0.0
+        self._lasts = _LASTS
+
+    def another(self, why: str, monotonic: float) -> bool:
+        """Take what the driver says now; return whether it is told from now on. The first one is at once, each other one only after it has lasted."""
+        if not why or why == self.told:
+            self._next = self.told
+            return False
+        if why != self._next:
+            self._next, self._since = why, monotonic
+        if self.told and monotonic - self._since < self._lasts:
+            return False
+        if self.told:
+            self._lasts = min(2.0 * self._lasts, _LASTS_AT_MOST)
+        self.told = why
+        return True
 
 
 class Exchange:
@@ -55,6 +85,7 @@ class Exchange:
         self._near = np.array([_near(profile.signals[name], span) for name, span in zip(rows.signals, self._span.tolist(), strict=True)])
         self._reported: dict[str, WriteResult] = {}
         self._was_up: bool | None = None
+        self._reason = _Reason("")
         self.first = asyncio.Event()  # set when the device has answered once
 
     async def read(self) -> list[Event]:
@@ -84,7 +115,7 @@ class Exchange:
         if metrics.connected:
             self.first.set()
         events = [self._reported_event(event) for event in self.driver.take_events()]
-        return [*self._link_event(metrics.connected, metrics.why), *events]
+        return [*self._link_event(metrics.connected, metrics.why, monotonic), *events]
 
     def _about_link(self, monotonic: float) -> tuple[float, ...]:
         """Return what the link says of itself, in the order of `LINK_POINTS`."""
@@ -99,13 +130,24 @@ class Exchange:
         """Return a device's own event for the journal: its severity (1 to 1000) as the new state, its words as the reason."""
         return Event("device", f"{self.name}.{event.source}" if event.source else self.name, "", f"severity {event.severity}", why=event.text)
 
-    def _link_event(self, up: bool, why: str) -> list[Event]:
+    def _link_event(self, up: bool, why: str, monotonic: float) -> list[Event]:
+        """Journal a loss, a return, and why a device stays away; say the same to the cell."""
         if up == self._was_up:
-            return []
+            return [] if up else self._still_down(why, monotonic)
         before, self._was_up = self._was_up, up
+        told = "" if up or why == NOT_YET else _plain(why)
+        self._reason = _Reason(told)
+        self.image.lose(self.name, told)
         if before is None and up:
             return [Event("link", self.name, "", "up", why=str(self.rows.device.address))]
-        return [Event("link", self.name, "up" if before else "", "up" if up else "down", why=why)]
+        return [Event("link", self.name, "up" if before else "", "up" if up else "down", why=told or why)]
+
+    def _still_down(self, why: str, monotonic: float) -> list[Event]:
+        """Note another reason for the same loss, when it has lasted: drivers that try and try again may have two in turn."""
+        if not self._reason.another("" if why == NOT_YET else _plain(why), monotonic):
+            return []
+        self.image.lose(self.name, self._reason.told)
+        return [Event("link", self.name, "down", "down", why=self._reason.told)]
 
     async def write(self, outputs: FloatArray, beat: int) -> list[Event]:
         """Write what differs from the last read, and the heartbeat `beat`; return what the journal should know."""

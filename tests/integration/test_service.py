@@ -171,7 +171,9 @@ def test_a_device_that_dies_is_bad_within_a_second_holds_its_unit_and_comes_back
             assert time.monotonic() - died < 1.5
             assert np.isnan(lost.value[place])
             held = await frame(service, lambda frame: frame.state == "HELD", within=5.0)
-            assert {"LINK-leach", "BATCH-HELD"} <= {alarm.name for alarm in held.alarms}
+            alarms = {alarm.name: alarm.text for alarm in held.alarms}
+            assert {"LINK-leach", "BATCH-HELD"} <= alarms.keys()
+            assert "cannot connect to" in alarms["LINK-leach"], alarms  # the driver's own reason
             assert "lost device leach" in (held.batch.why if held.batch else "")
             other = service.plan.points.place("TT-401")
             assert held.quality[other] == 0  # nobody else suffers
