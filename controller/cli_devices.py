@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs
+from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs, show
 from controller.config import LoadedCell, class_file, load_cell
 from controller.runtime.batches import Library
 from recipes.classes import UnitClass, load_classes
 
 __all__ = ["COMMANDS"]
+
+_NAMED = 4  # signals of a request
 
 
 @click.command()
@@ -27,9 +29,9 @@ __all__ = ["COMMANDS"]
 @explained
 def check(file: str, online: bool, device: tuple[str, ...], data: Path | None) -> None:
     """Check a cell file or a recipe; name every mistake with file:line:column."""
-    path = Path(file)
+    path, addresses = Path(file), pairs(device, "NAME=ADDRESS")
     if online:
-        _check_online(load_cell(cell_file(file), addresses=pairs(device, "NAME=ADDRESS")), data)
+        _check_online(load_cell(cell_file(file), addresses=addresses), data)
         return
     if path.suffix in (".yaml", ".yml"):
         recipe = Library(_classes()).load(file)
@@ -43,7 +45,7 @@ def check(file: str, online: bool, device: tuple[str, ...], data: Path | None) -
             f"{named.name}: recipe {recipe.id} version {recipe.version} is good: {sum(1 for _ in recipe.leaves())} steps on {len(recipe.units)} units"
         )
         return
-    plan = load_cell(cell_file(file)).plan
+    plan = load_cell(cell_file(file), addresses=addresses).plan
     click.echo(
         f"{plan.file}: cell {plan.id} is good: {len(plan.devices)} devices, {len(plan.inputs)} inputs, {len(plan.outputs)} outputs, "
         f"{len(plan.loops.names)} loops, {len(plan.interlocks.names)} interlocks, {len(plan.alarms.names)} alarms, {len(plan.units)} units"
@@ -54,16 +56,25 @@ def _check_online(cell: LoadedCell, data: Path | None) -> None:
     from controller.commissioning import look
     from drivers.tags import Quality
 
-    rows = asyncio.run(look(cell.plan, data or data_home() / cell.plan.id))
-    table = Table("tag", "signal", "value", "eu", "quality", "age", "round trip", "", box=None)
-    for row in rows:
-        bad = row.quality is Quality.BAD
-        value = "—" if math.isnan(row.value) else f"{row.value:.6g}"
-        timing = ("", "") if bad else (f"{row.age:.1f} s", f"{row.round_trip * 1e3:.1f} ms")
-        table.add_row(row.tag, f"{row.device}.{row.signal}", value, row.eu, row.quality.name, *timing, row.why, style="bold red" if bad else "")
-    Console().print(table, highlight=False)
-    lost = sum(row.quality is Quality.BAD for row in rows)
-    click.echo(f"{len(rows) - lost} of {len(rows)} tags can be used")
+    found = asyncio.run(look(cell.plan, data or data_home() / cell.plan.id))
+    table = Table(box=None)
+    for title in ("tag", "signal", "value", "eu", "quality", "age", "round trip", ""):
+        table.add_column(title, overflow="fold")
+    for device in found:
+        trip = f"{device.round_trip * 1e3:.1f} ms" if math.isfinite(device.round_trip) else "—"
+        for row in device.tags:
+            bad = row.quality is Quality.BAD
+            value = "—" if math.isnan(row.value) else f"{row.value:.6g}"
+            timing = ("", "") if bad else (f"{row.age:.1f} s", trip)
+            style = "bold red" if bad else ""
+            table.add_row(row.tag, f"{device.device}.{row.signal}", value, row.eu, row.quality.name, *timing, row.why, style=style)
+    show(table)
+    for device in found:
+        if device.lost:
+            click.echo(f"{device.device} is lost: {device.lost}")
+    qualities = [row.quality for device in found for row in device.tags]
+    lost = qualities.count(Quality.BAD)
+    click.echo(f"{len(qualities) - lost} of {len(qualities)} tags can be used")
     sys.exit(1 if lost else 0)
 
 
@@ -80,20 +91,29 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
         serial = any(one.time for one in line.devices)
         click.echo(f"{line.link}" + (f": reads take {line.busy:.0%} of its time, headroom {line.headroom:.0%}" if serial else ""))
         for one in line.devices:
-            asked = f"{len(one.requests)} requests" if one.requests else "one read"
             spent = f", {one.time * 1e3:.1f} ms" if one.time else ""
+            if one.turns:
+                click.echo(f"  {one.device}: {one.signals} signals in {len(one.turns)} lines{spent}")
+                for turn in one.turns:
+                    said = f"{turn.send!r}" if turn.send else "sent by itself"
+                    click.echo(f"    {said}: {_named(turn.signals)}, every {turn.period:g} s, {turn.time * 1e3:.1f} ms")
+                continue
+            asked = f"{len(one.requests)} requests" if one.requests else "one read"
             click.echo(f"  {one.device}: {one.signals} signals in {asked} every {one.period * 1e3:.0f} ms{spent}")
             for request in one.requests:
                 last = request.address + request.count - 1
                 click.echo(
-                    f"    unit {one.unit} {request.table} {request.address} to {last}: {', '.join(request.names[:4])}"
-                    + (f" and {len(request.names) - 4} more" if len(request.names) > 4 else "")
+                    f"    unit {one.unit} {request.table} {request.address} to {last}: {_named(request.names)}"
                     + (f", every {request.period:g} s" if request.period > one.period else "")
                 )
     problems = [sentence for _, sentence in crowded(lines)]
     for sentence in problems:
         click.echo(sentence, err=True)
     sys.exit(1 if problems else 0)
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 @click.command()
@@ -109,30 +129,39 @@ def probe(name: str, register: str, cell: str, limits: tuple[float, float] | Non
     """Read REGISTER (input:12, holding:3) of a Modbus DEVICE and decode it in every way, the likeliest first. Nothing is written."""
     from drivers.modbus_codec import table_of
     from drivers.modbus_line import BadReply, DeviceSaidNo, LinkDown
+    from drivers.modbus_options import AT
     from drivers.modbus_probe import guesses, read_words
 
     rows = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan
     if name not in rows.devices:
         raise click.BadParameter(f"no device {name!r} in this cell; it has {', '.join(rows.devices)}", param_hint="DEVICE")
     found = rows.devices[name].device
-    table, number = table_of(register)
-    if found.address.protocol != "modbus" or table not in ("input", "holding"):
-        raise click.BadParameter(f"expected input:N or holding:N of a Modbus device, got {register} of {found.address}", param_hint="REGISTER")
+    base = found.profile.modbus.address_base
+    table, number = table_of(register) if AT.fullmatch(register) else ("coil", 0)
+    if found.address.protocol != "modbus" or table not in ("input", "holding") or not base <= number <= 65535 + base:
+        what = f"expected input:N or holding:N of a Modbus device, with N from {base} to {65535 + base}"
+        raise click.BadParameter(f"{what}, got {register} of {found.address}", param_hint="REGISTER")
     declared = next(((signal, its) for signal, its in found.profile.signals.items() if its.at == register), None)
     low, high = limits or (declared[1].range if declared else (-1e4, 1e4))
+    if not low < high:  # NaN is not
+        raise click.BadParameter(f"expected LOW below HIGH, got {low:g} {high:g}", param_hint="--range")
     try:
-        words = asyncio.run(read_words(found, table, number - found.profile.modbus.address_base, data or data_home() / rows.id))
-    except (BadReply, DeviceSaidNo, LinkDown) as error:
+        words = asyncio.run(read_words(found, table, number - base, data or data_home() / rows.id))
+    except LinkDown as error:
+        raise ValueError(f"{name} {register}: {error}" + ("; check the unit, and that nobody else polls the line" if error.sent else "")) from None
+    except (BadReply, DeviceSaidNo) as error:
         raise ValueError(f"{name} {register}: {error}; check the address, the unit and the table") from None
     about = f", declared as {declared[0]} [{declared[1].eu}] {declared[1].type}" if declared else ""
     click.echo(f"{name} {register}: words {' '.join(f'{word:04X}' for word in words)}{about}; looked for {low:g} to {high:g}")
     shown = Table("value", "type", "word order", "byte order", "scale", box=None)
     for guess in guesses(words, low, high):
         if guess.inside or every:
-            shown.add_row(
-                f"{guess.value:.6g}", guess.type, guess.word_order, guess.byte_order, f"{guess.scale:g}", style="" if guess.inside else "dim"
-            )
-    Console().print(shown, highlight=False)
+            style = "" if guess.inside else "dim"
+            shown.add_row(f"{guess.value:.6g}", guess.type, guess.word_order, guess.byte_order, f"{guess.scale:g}", style=style)
+    if shown.row_count:
+        show(shown)
+    else:
+        click.echo(f"nothing that these words can mean lies in {low:g} to {high:g}; give another --range, or --all")
 
 
 def _classes() -> dict[str, UnitClass]:

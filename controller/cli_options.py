@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from controller.batch.journal import JournalError
 from controller.config import cell_path
 from controller.demo import SimulatorError, SimulatorRefusedError
 from drivers.source import BadInput, Position, Problem
 
-__all__ = ["BAD_INPUT", "NOT_POSSIBLE", "cell_file", "data_home", "data_option", "device_option", "explained", "pairs"]
+__all__ = ["BAD_INPUT", "NOT_POSSIBLE", "cell_file", "data_home", "data_option", "device_option", "explained", "pairs", "show"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 BAD_INPUT, NOT_POSSIBLE = 2, 3  # exit statuses
+_WIDEST = 1000  # [characters] of a table
 _CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 
@@ -58,6 +61,14 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
             sys.exit(NOT_POSSIBLE)
 
     return run
+
+
+def show(table: Table) -> None:
+    """Print a table: folded to a terminal's width, else as wide as it is, so that what is piped elsewhere has a row a line."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum))
+    console.print(table, highlight=False)
 
 
 def pairs(texts: Iterable[str], what: str) -> dict[str, str]:

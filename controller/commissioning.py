@@ -13,20 +13,21 @@ from controller.core.plan import CellPlan, DeviceRows
 from drivers.address import Address
 from drivers.connect import open_driver
 from drivers.device import Device
-from drivers.dialogue_lines import line_share
-from drivers.driver import Reading
+from drivers.dialogue_lines import Turn, turns
 from drivers.modbus_plan import PlanError, Request, char_silence, line_time, plan, request_time, text_spots
 from drivers.tags import Quality
 
-__all__ = ["DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look"]
+__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look"]
 
 _LINK_WITHIN = 5.0  # [s]
+_MORE = 8  # reads of a device that answers: a block with one refused address is split from read to read
+_NAMED = 4  # devices in a sentence
 MOST_BUSY = 0.9  # of a serial line's time: writes, a retry and a slow reply need the rest
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """The reads of one device: requests, and how long they occupy its serial line [s] (0 where bytes cost next to nothing).
+    """The reads of one device: requests (turns, of a serial instrument), and how long they occupy its serial line [s], 0 on a network.
 
     `busy` is the share of the line's time that they take, each at its own period, and `own` that of the device's, with the pauses that it needs.
     """
@@ -35,6 +36,7 @@ class DevicePlan:
     unit: int
     period: float  # [s] between two polls
     requests: tuple[Request, ...]
+    turns: tuple[Turn, ...]
     signals: int
     time: float
     busy: float
@@ -74,8 +76,9 @@ def line_plans(rows: Iterable[DeviceRows]) -> list[LinePlan]:
 def _device_plan(device: Device, poll: float) -> DevicePlan:
     address, profile = device.address, device.profile
     if address.protocol != "modbus":
-        share = line_share(device) if address.protocol == "ascii" else 0.0
-        return DevicePlan(device.name, address.unit, poll, (), len(profile.signals), share * poll, share, share)
+        said = tuple(turns(device))
+        share = sum(turn.time / turn.period for turn in said)
+        return DevicePlan(device.name, address.unit, poll, (), said, len(profile.signals), sum(turn.time for turn in said), share, share)
     requests = plan(profile, device.periods)
     text_spots(profile)  # refused here, too, where one cannot be
     serial = address.scheme in ("modbus-rtu", "modbus-rtu-tcp")
@@ -87,7 +90,8 @@ def _device_plan(device: Device, poll: float) -> DevicePlan:
         spent = request_time(request.question, byte) if serial else 0.0
         busy += spent / every
         own += (spent + max(0.0, pause - (char_silence(byte) if serial else 0.0))) / every
-    return DevicePlan(device.name, address.unit, poll, requests, len(profile.signals), line_time(requests, byte) if serial else 0.0, busy, own)
+    spent = line_time(requests, byte) if serial else 0.0
+    return DevicePlan(device.name, address.unit, poll, requests, (), len(profile.signals), spent, busy, own)
 
 
 def crowded(lines: Iterable[LinePlan]) -> list[tuple[str, str]]:
@@ -102,14 +106,22 @@ def crowded(lines: Iterable[LinePlan]) -> list[tuple[str, str]]:
                 )
                 said.append((one.device, sentence))
         if line.busy > MOST_BUSY:
-            names = ", ".join(f"{one.device} {one.time * 1e3:.0f} ms every {one.period * 1e3:.0f} ms" for one in line.devices)
-            slower = line.busy / MOST_BUSY * max(one.period for one in line.devices)
+            most = sorted(line.devices, key=lambda one: -one.busy)
+            names = ", ".join(f"{one.device} {one.busy:.0%}" for one in most[:_NAMED]) + (f" and {len(most) - _NAMED} more" if most[_NAMED:] else "")
             sentence = (
                 f"line {line.link}: reads would take {line.busy:.0%} of its time, at most {MOST_BUSY:.0%} ({names}); "
-                f"poll each device no faster than every {math.ceil(slower * 100) * 10} ms, raise the baud rate, or give a device a line of its own"
+                f"{_slower(line)}, raise the baud rate, or give a device a line of its own"
             )
             said.append((line.devices[-1].device, sentence))
     return said
+
+
+def _slower(line: LinePlan) -> str:
+    """Return how much more seldom the devices of a line that is too busy may be read."""
+    times = line.busy / MOST_BUSY
+    if any(period != one.period for one in line.devices for period in (*(t.period for t in one.turns), *(r.period for r in one.requests))):
+        return f"make each poll, and each period of a group, {math.ceil(times * 10) / 10:g} times as long"
+    return f"poll each device no faster than every {math.ceil(times * max(one.period for one in line.devices) * 100) * 10} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,35 +130,31 @@ class TagLook:
 
     tag: str
     signal: str
-    device: str
     value: float
     eu: str
     quality: Quality
     age: float
-    round_trip: float  # [s]
-    why: str
+    why: str  # it is BAD, as far as that is known of this tag alone
 
 
-async def look(cell: CellPlan, data: Path) -> list[TagLook]:
-    """Read every tag once, by device. Nothing is written. Takes at most some seconds, whatever the devices do."""
-    answers = await asyncio.gather(*(_read(row.device, data) for row in cell.devices.values()))
-    rows = []
-    for row, (reading, at, trip, why) in zip(cell.devices.values(), answers, strict=True):
-        for place, (signal, image) in enumerate(zip(row.device.profile.names, row.places.tolist(), strict=True)):
-            if image < 0:
-                continue  # a signal that this cell gives no tag
-            low, high, eu = float(cell.image.low[image]), float(cell.image.high[image]), row.device.profile.signals[signal].eu
-            value, quality, says = float(reading.values[place]), Quality(int(reading.quality[place])), why
-            if quality is not Quality.BAD and not low <= value <= high:
-                quality, says = Quality.BAD, f"{value:g} {eu} is outside of its range, {low:g} to {high:g} {eu}"
-            source = int(reading.source_time[place])
-            age = (time.time_ns() - source) / 1e9 if source > 0 else time.monotonic() - at
-            rows.append(TagLook(cell.image.names[image], signal, row.device.name, value, eu, quality, age, trip, says))
-    return rows
+@dataclass(frozen=True, slots=True)
+class DeviceLook:
+    """One device as it was read; `lost` says why it does not answer, empty when it does. The round trip [s] is NaN of one that is not asked."""
+
+    device: str
+    address: Address
+    lost: str
+    round_trip: float
+    tags: tuple[TagLook, ...]
 
 
-async def _read(device: Device, data: Path) -> tuple[Reading, float, float, str]:
-    """Return a reading, when it came [s, monotonic], its round trip [s], and why the device did not answer."""
+async def look(cell: CellPlan, data: Path) -> list[DeviceLook]:
+    """Read every tag, by device. Nothing is written. Takes at most some seconds, whatever the devices do."""
+    return await asyncio.gather(*(_look(cell, row, data) for row in cell.devices.values()))
+
+
+async def _look(cell: CellPlan, row: DeviceRows, data: Path) -> DeviceLook:
+    device = row.device
     driver = open_driver(device, data=data)
     async with driver:
         end = time.monotonic() + _LINK_WITHIN
@@ -154,4 +162,25 @@ async def _read(device: Device, data: Path) -> tuple[Reading, float, float, str]
         while not driver.metrics.connected and time.monotonic() < end:
             await asyncio.sleep(0.1)
             reading = await driver.read()
-        return reading, time.monotonic(), driver.metrics.round_trip, driver.metrics.why
+        for _ in range(_MORE):
+            if not driver.metrics.connected or reading.quality.max(initial=0) < Quality.BAD or time.monotonic() > end:
+                break
+            await asyncio.sleep(0.02)
+            reading = await driver.read()
+        lost = "" if driver.metrics.connected else driver.metrics.why
+        wall, monotonic = time.time_ns(), time.monotonic()
+        tags = []
+        for place, (signal, image) in enumerate(zip(device.profile.names, row.places.tolist(), strict=True)):
+            if image < 0:
+                continue  # a signal that this cell gives no tag
+            low, high, eu = float(cell.image.low[image]), float(cell.image.high[image]), device.profile.signals[signal].eu
+            value, quality, why = float(reading.values[place]), Quality(int(reading.quality[place])), ""
+            if quality is Quality.BAD and not lost:
+                why = driver.wrong.get(signal, "the device gives no value for it")
+            elif quality is not Quality.BAD and not low <= value <= high:
+                quality, why = Quality.BAD, f"{value:g} {eu} is outside of its range, {low:g} to {high:g} {eu}"
+            source = int(reading.source_time[place])
+            received = monotonic if reading.received is None else float(reading.received[place])
+            age = (wall - source) / 1e9 if source > 0 else monotonic - received
+            tags.append(TagLook(cell.image.names[image], signal, value, eu, quality, age, why))
+        return DeviceLook(device.name, device.address, lost, driver.metrics.round_trip, tuple(tags))

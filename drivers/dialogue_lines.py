@@ -20,7 +20,7 @@ from drivers.device import Device, Signal
 from drivers.dialogue import Answer, Dialogue
 from drivers.tags import Quality
 
-__all__ = ["BadLine", "Found", "Lines", "frame", "line_share", "plain_sum", "read_value", "unframe", "xor_sum"]
+__all__ = ["BadLine", "Found", "Lines", "Turn", "frame", "plain_sum", "read_value", "turns", "unframe", "xor_sum"]
 
 _QUALITY = {"good": Quality.GOOD, "uncertain": Quality.UNCERTAIN, "bad": Quality.BAD}
 
@@ -127,17 +127,26 @@ def read_value(signal: Signal, answer: Answer, match: re.Match[str]) -> Found:
         return Found(math.nan, Quality.BAD, f"it is in {unit!r}, which is not {signal.eu or 'a plain number'}")
 
 
-def line_share(device: Device) -> float:
-    """Return the share of its line's time that a serial instrument's dialogue takes, each reply as often as it is wanted."""
-    dialogue = device.profile.dialogue
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a dialogue says on its line again and again: a command (empty in a stream) and the line that answers, each `period` [s]."""
+
+    send: str
+    signals: tuple[str, ...]
+    period: float
+    time: float  # [s] that it takes on the line, with the pause behind it
+
+
+def turns(device: Device) -> list[Turn]:
+    """Return the turns of a serial instrument's dialogue: each reply that has signals, as often as the fastest of them is wanted."""
+    dialogue, profile = device.profile.dialogue, device.profile
     if dialogue is None:
-        return 0.0
-    share = 0.0
+        return []
+    found = []
     for name, answer in dialogue.replies.items():
-        periods = [
-            period for period, signal in zip(device.periods, device.profile.signals.values(), strict=True) if signal.at.partition(":")[0] == name
-        ]
-        if periods:
+        of = [place for place, signal in enumerate(profile.signals.values()) if signal.at.partition(":")[0] == name]
+        if of:
             said = len(frame(dialogue, answer.example)) + (len(frame(dialogue, answer.send)) if answer.send else 0)
-            share += (said * device.address.character_time + (0.0 if dialogue.stream else dialogue.pause)) / float(min(periods))
-    return share
+            time = said * device.address.character_time + (0.0 if dialogue.stream else dialogue.pause)
+            found.append(Turn(answer.send, tuple(profile.names[place] for place in of), float(device.periods[of].min()), time))
+    return found

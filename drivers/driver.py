@@ -107,7 +107,7 @@ class Driver(ABC):
     """One device. A failed read is BAD quality, never an exception; so is a device that is not there.
 
     Used as ``async with driver:``; entering returns at once, whether or not the device answers, and the driver
-    connects and reconnects by itself, never more than one attempt per 2 s. `read` and `write` bound their own time
+    connects and reconnects by itself, after pauses that grow from 0.1 to 2 s. `read` and `write` bound their own time
     (at most `timeout` [s] each), log once on loss and once on return, and are never cancelled in mid-request by callers other than exit.
     """
 
@@ -116,6 +116,7 @@ class Driver(ABC):
         self.timeout = timeout
         self.metrics = DriverMetrics()
         self.texts: dict[str, str] = {}  # what the device says of itself in words, by the profile's `texts`
+        self.wrong: dict[str, str] = {}  # why a signal is BAD although the device answers, as far as the driver knows
         self._told: bool | None = None  # whether the log last said up or down
         self._events: deque[DeviceEvent] = deque()
 

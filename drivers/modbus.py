@@ -286,11 +286,14 @@ class ModbusDriver(Driver):
                 what = f"{request.names[0]} at {self.device.profile.signals[request.names[0]].at}"
                 more = f" and {len(request.names) - 1} more" if len(request.names) > 1 else ""
                 log.warning("%s refuses %s%s: %s; BAD, and asked for every %g s", self.device.name, what, more, error, _QUARANTINE)
+            self.wrong |= dict.fromkeys(request.names, f"{error}; check `at` in the profile")
             block.after = now + _QUARANTINE
 
     def _release(self, line: Line, block: Block) -> None:
         """Note that a value in quarantine was read; when it was the last, read by the whole plan again."""
         block.after = -math.inf
+        for name in block.request.names:
+            self.wrong.pop(name, None)
         log.info("%s gives %s again", self.device.name, block.request.names[0])
         if not self.quarantined:
             self._blocks = [self._block(line, request) for request in self._plan]

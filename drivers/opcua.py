@@ -141,6 +141,7 @@ class OpcuaDriver(Driver):
             self._refused = ""
             self._session, self._feed, self._writer, self._why = session, feed, Writer(session, self.device.profile), ""
             self.texts = session.texts
+            self.wrong = {name: why for name, why in zip(self.device.profile.names, session.wrong, strict=True) if why}
             self._expiry = Expiry(self.device.name, client.certificates)
             self._count("type", sum(map(bool, session.wrong)))
             return

@@ -60,7 +60,8 @@ class SerialAsciiDriver(Driver):
         self._quiet_until = 0.0  # [s, monotonic]
         self._understood = 0.0  # [s, monotonic] when a line was last understood
         self._dropped = 0  # lines of the port that have been counted
-        self._wrong: dict[str, str] = {}  # what is wrong with a reply or a signal, as it was logged
+        self._unanswered: dict[str, str] = {}  # what is wrong with a reply, as it was logged; a signal may have the same name
+        self._misread: dict[str, str] = {}  # what is wrong with a signal of a line that was understood, as it was logged
         self._signals = tuple(profile.signals.values())
         at = [signal.at.partition(":")[0] for signal in self._signals]
         self._places = {name: [place for place, reply in enumerate(at) if reply == name] for name in dialogue.replies}
@@ -85,6 +86,7 @@ class SerialAsciiDriver(Driver):
         """Let no value outlive the link it came by."""
         self._in_step = False
         self._asked.clear()
+        self.wrong.clear()
         self._values.fill(np.nan)
         self._quality.fill(Quality.BAD)
 
@@ -135,11 +137,11 @@ class SerialAsciiDriver(Driver):
                 match = await self._ask(answer.send, answer.pattern, deadline)
             except (_Unexpected, _Refused) as error:
                 self._count("exception" if isinstance(error, _Refused) else "reply")
-                self._note(name, str(error))
-                self._spoil(name)
+                self._note(self._unanswered, name, str(error))
+                self._spoil(name, str(error))
             else:
                 self.metrics.round_trip = loop.time() - begun
-                self._note(name, "")
+                self._note(self._unanswered, name, "")
                 self._take(name, answer, match, loop.time())
             self._asked[name] = now
         await self._bring_into_step(deadline)
@@ -233,25 +235,29 @@ class SerialAsciiDriver(Driver):
         for place in self._places[name]:
             signal, label = self._signals[place], self.device.profile.names[place]
             found = read_value(signal, answer, match)
-            if found.why and label not in self._wrong:
+            if found.why and label not in self._misread:
                 self._count("type")
-            self._note(label, found.why)
+            self._note(self._misread, label, found.why)
+            self.wrong.pop(label, None)
+            if found.why:
+                self.wrong[label] = found.why
             self._values[place], self._quality[place], self._received[place] = found.value, found.quality, received
 
-    def _spoil(self, name: str) -> None:
+    def _spoil(self, name: str, why: str) -> None:
         """Let the signals of a reply that did not come be BAD."""
         self._values[self._places[name]] = np.nan
         self._quality[self._places[name]] = Quality.BAD
+        self.wrong.update({self.device.profile.names[place]: why for place in self._places[name]})
 
-    def _note(self, what: str, why: str) -> None:
+    def _note(self, noted: dict[str, str], what: str, why: str) -> None:
         """Log what is wrong with a reply or a signal as it begins, and its end."""
-        if why and what not in self._wrong:
+        if why and what not in noted:
             log.warning("%s.%s is BAD: %s", self.device.name, what, why)
-        elif not why and what in self._wrong:
+        elif not why and what in noted:
             log.info("%s.%s is understood again", self.device.name, what)
-        self._wrong.pop(what, None)
+        noted.pop(what, None)
         if why:
-            self._wrong[what] = why
+            noted[what] = why
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], one command each, and read them back; nothing is repeated.
@@ -307,7 +313,7 @@ class SerialAsciiDriver(Driver):
         self._take(reply, answer, match, asyncio.get_running_loop().time())
         found = float(self._values[place])
         if math.isnan(found):
-            return self._outcome(name, value, WriteResult.UNKNOWN, f"accepted, but reads back as none: {self._wrong.get(name, '')}")
+            return self._outcome(name, value, WriteResult.UNKNOWN, f"accepted, but reads back as none: {self.wrong.get(name, '')}")
         asked, there = (command.number((number - signal.offset) / signal.scale) for number in (value, found))
         if asked == there:
             return self._outcome(name, value, WriteResult.CONFIRMED, "", found)

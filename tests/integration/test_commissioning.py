@@ -116,6 +116,26 @@ def test_check_online_says_what_does_not_answer(tmp_path: Path) -> None:
     [lost] = [row for row in shown.stdout.splitlines() if row.strip().startswith("TT-201")]
     assert "BAD" in lost
     assert "—" in lost
+    assert shown.stdout.count("cannot connect to 127.0.0.1:1") == 1  # of the device, not of each tag
+    [there] = [row for row in shown.stdout.splitlines() if row.strip().startswith("WT-111")]
+    assert float(there.split()[5]) < 1.0  # [s] nobody waits for the one that is lost
+
+
+def test_check_online_says_why_a_single_tag_has_no_value(tmp_path: Path) -> None:
+    """One address that the device does not have, in the middle of a block; nothing is cut off where the terminal is narrow."""
+    profile = (profile_folder() / "leach_tank.toml").read_text(encoding="utf-8")
+    name = "conductivity_of_a_place_that_is_not_there"
+    (tmp_path / "other_tank.toml").write_text(f'{profile}\n[signals.{name}]\ntype = "uint16"\nat = "input:34"\n', encoding="utf-8")
+    with serving(DEVICES, tmp_path) as process:
+        path = written(tmp_path, leach=line(process)["endpoints"]["leach"])
+        text = path.read_text(encoding="utf-8").replace('"leach_tank"\naddress', '"other_tank"\naddress')
+        path.write_text(text.replace('"AT-201" = "ph"', f'"AT-201" = "ph"\n"AT-299" = "{name}"'), encoding="utf-8")
+        shown = CliRunner(env={"COLUMNS": "60"}).invoke(main, ["check", str(path), "--online", "--data", str(tmp_path)])
+    assert shown.exit_code == 1
+    [row] = [row for row in shown.stdout.splitlines() if row.strip().startswith("AT-299")]
+    assert f"leach.{name}" in row
+    assert "exception 2 (illegal address); check `at` in the profile" in row
+    assert "6 of 7 tags can be used" in shown.stdout
 
 
 def test_probe_finds_a_float_and_says_what_is_not_there(tmp_path: Path) -> None:
@@ -131,3 +151,44 @@ def test_probe_finds_a_float_and_says_what_is_not_there(tmp_path: Path) -> None:
         assert absent.exit_code != 0
         assert "exception 2 (illegal address)" in absent.output
         assert "it has leach, hopper" in blackmass("probe", "leech", "input:2", "--cell", path).output
+        nothing = blackmass("probe", "leach", "input:2", "--range", "1e300", "2e300", "--cell", path, "--data", tmp_path)
+        assert "nothing that these words can mean lies in 1e+300 to 2e+300; give another --range, or --all" in nothing.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("input:70000",), "with N from 0 to 65535, got input:70000"),
+        (("coil:0",), "expected input:N or holding:N of a Modbus device"),
+        (("temperature",), "expected input:N or holding:N of a Modbus device"),
+        (("input:2", "--range", "30", "20"), "expected LOW below HIGH, got 30 20"),
+        (("input:2", "--range", "nan", "20"), "expected LOW below HIGH, got nan 20"),
+    ],
+)
+def test_probe_refuses_what_cannot_be_asked(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    shown = blackmass("probe", "leach", *arguments, "--cell", written(tmp_path))
+    assert (shown.exit_code, says in shown.output) == (2, True), shown.output
+
+
+SCALE = """
+[cell]
+id = "scale"
+[devices.balance]
+profile = "balance"
+address = "serial:lines/scale?baud={baud}"
+[devices.balance.tags]
+"WT-120" = "weight"
+"""
+
+
+def test_plan_of_a_dialogue_names_each_line_and_how_often_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "scale.toml"
+    path.write_text(SCALE.format(baud=9600), encoding="utf-8")
+    shown = blackmass("plan", path)
+    assert shown.exit_code == 0, shown.output
+    assert "'SI': weight, every 0.5 s" in shown.stdout
+    assert "'TA': tare, every 5 s" in shown.stdout
+    path.write_text(SCALE.format(baud=300), encoding="utf-8")
+    shown = blackmass("plan", path)
+    assert shown.exit_code != 0
+    assert "each period of a group, 2 times as long" in shown.output

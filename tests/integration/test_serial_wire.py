@@ -195,6 +195,27 @@ def test_a_loss_and_a_return_are_told_once_each(tmp_path: Path, caplog: pytest.L
     assert [record.levelname for record in caplog.records if record.name.startswith("drivers")] == ["INFO", "WARNING", "INFO"]
 
 
+def test_what_is_wrong_with_a_signal_is_told_once_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The reply has the name of its signal, as in many profiles."""
+
+    async def main() -> None:
+        async with by_hand(tmp_path, speak()) as (hand, driver):
+            assert await good(driver)
+            for answer, why in (("S S     272.17 lb", "it is in 'lb', which is not kg"), ("HELLO", "'SI' is answered 'HELLO'")):
+                hand.says = speak(SI=answer)
+                for _ in range(5):
+                    assert value(driver, await fresh(driver), "weight")[1] == Quality.BAD
+                assert driver.wrong == {"weight": why}
+                hand.says = speak()
+                assert await until(lambda: good(driver)) < 2.0
+                assert driver.wrong == {}
+            assert driver.metrics.errors["type"] == 1
+
+    with caplog.at_level(logging.INFO, logger="drivers.serial_ascii"):
+        run(main)
+    assert [record.levelname for record in caplog.records if record.name == "drivers.serial_ascii"] == ["WARNING", "INFO"] * 2
+
+
 def test_another_instrument_is_bad(tmp_path: Path) -> None:
     async def main() -> None:
         for answer in ('I4 A "PUMP-7"', "ES", "#?%"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drivers.device import Address, Device, Profile, load_profile, profile_folder
 from drivers.dialogue import Write, check_pattern
-from drivers.dialogue_lines import BadLine, Lines, frame, line_share, read_value, unframe
+from drivers.dialogue_lines import BadLine, Lines, frame, read_value, turns, unframe
 from drivers.source import BadInput
 from drivers.tags import Quality
 
@@ -168,5 +168,6 @@ def test_what_a_dialogue_takes_of_its_line() -> None:
     balance = load_profile(profile_folder() / "balance.toml")
     slow, fast = (Device("b", balance, Address.parse(f"serial:x?baud={baud}")) for baud in (1200, 9600))
     # SI and its answer: 4 + 19 bytes of 10 bits, and 20 ms, each 0.5 s; TA: 4 + 19 bytes each 5 s
-    assert line_share(fast) == pytest.approx((23 * 10 / 9600 + 0.02) / 0.5 + (23 * 10 / 9600 + 0.02) / 5.0, rel=0.05)
-    assert line_share(slow) > 0.4
+    assert [(turn.send, turn.signals, turn.period) for turn in turns(fast)] == [("SI", ("weight",), 0.5), ("TA", ("tare",), 5.0)]
+    assert [turn.time for turn in turns(fast)] == pytest.approx([23 * 10 / 9600 + 0.02] * 2, rel=0.05)
+    assert [turn.time for turn in turns(slow)] == pytest.approx([23 * 10 / 1200 + 0.02] * 2, rel=0.05)
