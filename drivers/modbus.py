@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import numpy as np
@@ -72,6 +72,8 @@ class ModbusDriver(Driver):
         self._received: FloatArray = np.full(n + 1, -np.inf)  # [s]
         self._heard = -math.inf  # [s] when anything was
         self._zeros: FloatArray = np.zeros(n)
+        self._good: QualityArray = np.full(n, Quality.GOOD, dtype=np.uint8)
+        self._good.flags.writeable = False  # all readings without a fault share it
         self._times: TimeArray = np.zeros(n, dtype=np.int64)  # Modbus gives none
         self._deadbands: FloatArray | None = device.deadbands if device.deadbands.any() else None
 
@@ -107,27 +109,27 @@ class ModbusDriver(Driver):
 
     async def read(self) -> Reading:
         """Return all signals, in the order of the profile; NaN and BAD for what is not known. What was not due keeps its value and its time."""
-        line, now = self._line, asyncio.get_running_loop().time()
+        line, unit, now = self._line, self._unit, monotonic()
         if line is None:
             return self._lost(None, "closed")
         if not self._pause.over(now):
             return self._lost(None, self.metrics.why)
         until = now + self.timeout
         try:
-            if self._unit.dead and not await self._answers(line, until):
+            if unit.dead and not await self._answers(line, until):
                 return self._lost(None, self.metrics.why)
             limit = now + 0.5 * self._often
             batch = self._batch([block for block in self._blocks if block.due <= limit and block.after <= now])
-            texts = [text for text in self._texts if text.due <= now or text.spot.name == IDENTITY]
+            texts = [text for text in self._texts if text.due <= now or text.spot.name == IDENTITY] if self._texts else ()
             # the identity comes first, as a text or in the first block
             asked = [*(text.asked for text in texts), *batch.asked] if texts else batch.asked
-            job = await line.ask(self._unit, asked, deadline=now + batch.period, within=self.timeout, until=until)
+            job = await line.ask(unit, asked, deadline=now + batch.period, within=self.timeout, until=until)
         except (LinkDown, BadReply) as error:
             return self._failed(error)
         finally:
-            if self._unit.stale:
-                self._count("reply", self._unit.stale)
-                self._unit.stale = 0
+            if unit.stale:
+                self._count("reply", unit.stale)
+                unit.stale = 0
         return self._take(line, job, texts, batch, now)
 
     async def _answers(self, line: Line, until: float) -> bool:
@@ -138,7 +140,7 @@ class ModbusDriver(Driver):
 
     def _failed(self, error: LinkDown | BadReply) -> Reading:
         """Return the reading after a failure: the first one of a device that answers leaves its values to age."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         kind = "reply" if isinstance(error, BadReply) else error.kind
         if (isinstance(error, LinkDown) and not error.sent) or kind in ("connect", "drop", None):
             return self._gone(kind, str(error))
@@ -161,7 +163,7 @@ class ModbusDriver(Driver):
 
     def _take(self, line: Line, job: Job, texts: Sequence[_Text], batch: Batch, begun: float) -> Reading:
         """Decode what came, and turn it into a reading if it came from the right device."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         replies, times = job.replies, job.times
         if replies[0] is None:  # no turn, since others hold the link
             if not self.metrics.connected or now - self._heard > _NO_TURN:
@@ -262,7 +264,7 @@ class ModbusDriver(Driver):
             values = found.copy()
         received = self._received[: self._n].copy()
         if math.isfinite(values.dot(self._zeros)):  # the quickest way to see that all are finite
-            return Reading(values, np.zeros(self._n, dtype=np.uint8), self._times, received)
+            return Reading(values, self._good, self._times, received)
         good: BoolArray = np.isfinite(values)
         quality: QualityArray = np.where(good, np.uint8(Quality.GOOD), np.uint8(Quality.BAD))
         return Reading(np.where(good, values, np.nan), quality, self._times, received)
@@ -313,7 +315,7 @@ class ModbusDriver(Driver):
         line = self._line
         if line is None:
             return [self._outcome(name, value, WriteResult.REFUSED, "not sent: closed") for name, value in changes.items()]
-        until = asyncio.get_running_loop().time() + self.timeout
+        until = monotonic() + self.timeout
         outcomes: dict[str, WriteOutcome] = {}
         accepted: list[Order] = []
         for order in orders(self.device.profile, self._where, changes):
@@ -330,7 +332,7 @@ class ModbusDriver(Driver):
 
     async def _send(self, line: Line, order: Order, until: float) -> tuple[WriteResult, str] | None:
         """Send one write; return None if the device took it, else what is known of it."""
-        now, unit = asyncio.get_running_loop().time(), self._unit
+        now, unit = monotonic(), self._unit
         if not line.is_open or line.epoch != self._identified or unit.failures or until <= now:
             return WriteResult.REFUSED, f"not sent: {self.metrics.why or 'no good read since the last failure'}"
         try:
@@ -346,7 +348,7 @@ class ModbusDriver(Driver):
 
     async def _read_back(self, line: Line, accepted: Sequence[Order], until: float, outcomes: dict[str, WriteOutcome]) -> None:
         """Add the outcome of each order that the device took: what is there now."""
-        now, unit = asyncio.get_running_loop().time(), self._unit
+        now, unit = monotonic(), self._unit
         # without gaps: what lies between may be what the device refuses
         requests = requests_for(self.device.profile, [spot for order in accepted for spot in order.spots], gap=0)
         why = ""
@@ -358,7 +360,7 @@ class ModbusDriver(Driver):
             why = str(error)
         else:
             replies = job.replies
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         held = {name: (request, reply) for request, reply in zip(requests, replies, strict=True) for name in request.names}
         for order in accepted:
             for spot, words, value in zip(order.spots, order.words, order.values, strict=True):

@@ -41,6 +41,7 @@ class Batch:
         parts = [block.request.block for block in blocks]
         self._bits = [(place, part) for place, part in enumerate(parts) if not isinstance(part, RegisterBlock)]
         self._registers = RegisterBlock.join([part for part in parts if isinstance(part, RegisterBlock)])
+        self._quiet = quiet()
         places: IndexArray = np.array([place for block in blocks for place in block.request.places], dtype=np.intp)
         order = np.argsort(places)
         self._places = places_of(places[order])
@@ -49,11 +50,10 @@ class Batch:
 
     def put(self, replies: Sequence[bytes], times: Sequence[float], found: FloatArray, received: FloatArray) -> None:
         """Put the values [eu of each] of the replies to all blocks into `found` (n,) at their places, and when each came [s] into `received` (n,)."""
-        received[self._places] = np.array(times).take(self._from)
-        with quiet():
-            if self._bits:
-                for place, block in self._bits:
-                    block.decode(replies[place], found)
-                bits = {place for place, _ in self._bits}
-                replies = [reply for place, reply in enumerate(replies) if place not in bits]
-            self._registers.put(b"".join(replies), found)
+        received[self._places] = times[0] if len(times) == 1 else np.array(times).take(self._from)
+        if self._bits:
+            for place, block in self._bits:
+                block.decode(replies[place], found)
+            bits = {place for place, _ in self._bits}
+            replies = [reply for place, reply in enumerate(replies) if place not in bits]
+        self._quiet.run(self._registers.put, b"".join(replies), found)
