@@ -7,8 +7,8 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,10 +77,14 @@ async def run_cell(request: Request, console: Console) -> int:
             forwarder = InfluxForwarder(reader, request.influx, request.data)
             forwarder.__enter__()
             stack.push_async_callback(asyncio.to_thread, forwarder.__exit__, None, None, None)  # it may send for a while: not in the loop
-        service = await stack.enter_async_context(Service(request.cell, request.data, request.clock, period=request.period))
-        url = await stack.enter_async_context(_page(service, reader, request))
+        service = Service(request.cell, request.data, request.clock, period=request.period)
+        app = create_app(service, reader)
+        await service.prepare()
         gc.collect()
-        gc.freeze()  # a full collection over the imports alone takes 50 ms
+        gc.freeze()  # a full collection over the imports alone takes 100 ms: before a device is talked to, and never again
+        await stack.enter_async_context(service)
+        web = request.cell.web
+        url = await stack.enter_async_context(page(app, web.host, web.port if request.port is None else request.port))
         console.print(f"Page: [bold]{url}[/]   data: {request.data}   stop with Ctrl-C", highlight=False)
         stack.enter_context(contextlib.suppress(asyncio.CancelledError))
         face = asyncio.create_task(_follow(service, request, console, stop), name="terminal")
@@ -97,14 +101,6 @@ async def run_cell(request: Request, console: Console) -> int:
     if failed is not None:
         raise failed
     return _conclude(request, console, last, why, service.unsafe)
-
-
-@asynccontextmanager
-async def _page(service: Service, reader: HistorianReader, request: Request) -> AsyncIterator[str]:
-    web = request.cell.web
-    app = create_app(service, reader)
-    async with page(app, web.host, web.port if request.port is None else request.port) as url:
-        yield url
 
 
 async def _follow(service: Service, request: Request, console: Console, stop: asyncio.Event) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 from drivers.device import AddressError, Device
 from drivers.driver import Driver
 
-__all__ = ["open_driver"]
+__all__ = ["load_drivers", "open_driver"]
+
+_MODULES: Final = {"opcua": "drivers.opcua", "ascii": "drivers.serial_ascii", "modbus": "drivers.modbus"}
+
+
+def load_drivers(devices: Iterable[Device]) -> None:
+    """Load the libraries of these devices' protocols: it takes up to a second, which nobody should wait for who talks to a device already."""
+    for name in sorted({_MODULES[device.profile.protocol] for device in devices}):
+        import_module(name)
 
 
 def open_driver(device: Device, *, data: Path, timeout: float = 1.0) -> Driver:

@@ -32,7 +32,7 @@ from controller.runtime.batches import Library, unfinished
 from controller.runtime.bus import Bus
 from controller.runtime.clock import LiveClock
 from controller.runtime.exchange import Exchange
-from drivers.connect import open_driver
+from drivers.connect import load_drivers, open_driver
 from drivers.driver import Driver
 from drivers.image import ProcessImage
 from drivers.source import BadInput
@@ -79,12 +79,22 @@ class Service:
         self.unsafe: set[str] = set()  # devices that did not confirm their safe values at the end
         self._left: BatchState | None = None  # a batch that was reset, until its last state is on disk
         self._journal_why = ""
+        self._prepared = False
+        self._recipes: list[dict[str, Any]] = []  # what a person chooses from
 
     # lifecycle ----------------------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Do what takes long and needs no device: the time-outs of devices run from the moment in which one is talked to."""
+        if not self._prepared:
+            await asyncio.to_thread(load_drivers, [row.device for row in self.plan.devices.values()])
+            self._recipes = await asyncio.to_thread(self.library.summaries)
+            self._prepared = True
 
     async def __aenter__(self) -> Service:
         async with AsyncExitStack() as stack:
             stack.callback(_lock(self.data).close)
+            await self.prepare()
             self.journal = Journal(self.data / "journal.sqlite")
             stack.callback(self.journal.close)
             points = [point for point in self.plan.points if isinstance(point, Point)]
@@ -389,7 +399,7 @@ class Service:
                 }
                 for place, name in enumerate(plan.interlocks.names)
             ],
-            "recipes": self.library.summaries(),
+            "recipes": self._recipes,
         }
 
 

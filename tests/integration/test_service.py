@@ -30,6 +30,8 @@ from controller.core.frame import Frame
 from controller.core.states import Verb
 from controller.demo import Simulator, simulated_cell
 from controller.historian.reader import HistorianReader
+from controller.runtime import service as service_module
+from controller.runtime.batches import Library
 from controller.runtime.clock import LiveClock
 from controller.runtime.service import DataInUseError, Service
 
@@ -156,6 +158,25 @@ def test_a_batch_runs_over_the_wire_obeys_every_command_and_is_in_journal_and_hi
     history = HistorianReader(tmp_path).read(["TT-201", "LT-201"], first.started, first.ended or 0.0)
     assert np.nanmax(history.value[1]) == pytest.approx(2.0, abs=0.15)
     assert np.nanmax(history.value[0]) > 37.0
+
+
+def test_what_takes_long_is_done_before_a_device_is_talked_to(
+    plant: tuple[Simulator, LiveClock, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipes are read once, drivers are loaded: later either would hold up the loop, and run into the time-outs of devices."""
+
+    async def main() -> None:
+        done: list[str] = []
+        load, summaries, opened = service_module.load_drivers, Library.summaries, service_module.open_driver
+        monkeypatch.setattr(service_module, "load_drivers", lambda devices: (done.append("drivers"), load(devices)))
+        monkeypatch.setattr(Library, "summaries", lambda library: (done.append("recipes"), summaries(library))[1])
+        monkeypatch.setattr(service_module, "open_driver", lambda *given, **named: (done.append("device"), opened(*given, **named))[1])
+        async with running(plant, tmp_path) as service:
+            assert "nmc622-pcam" in {recipe["path"] for recipe in service.describe()["recipes"]}
+            service.describe()
+        assert done == ["drivers", "recipes"] + ["device"] * len(service.plan.devices)
+
+    go(main)
 
 
 def test_a_device_that_dies_is_bad_within_a_second_holds_its_unit_and_comes_back(plant: tuple[Simulator, LiveClock, Path], tmp_path: Path) -> None:
