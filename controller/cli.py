@@ -36,12 +36,27 @@ DEMO_SPEED = 540.0  # see docs/explanation/decisions/0004-time-in-the-demo.md
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(controller.__version__, prog_name="blackmass")
-@click.option("--verbose", is_flag=True, help="Log every transition of links and services.")
+@click.option("--verbose", is_flag=True, help="Log every transition of links and services, as run and demo always do.")
 def main(verbose: bool) -> None:
     """Process control and telemetry for a modular battery-recycling unit. Not a safety system."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = _AboveTheScreen() if sys.stderr.isatty() else logging.StreamHandler()
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", handlers=[handler])
     for noisy in ("asyncua", "pymodbus", "influxdb_client"):  # they log what our drivers report once, in their words
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
+
+
+class _AboveTheScreen(logging.Handler):
+    """Writes to what ``sys.stderr`` is now: while the terminal's face is shown, that prints above it instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def _log_transitions() -> None:
+    """Let a service that runs say when a link is lost and when it is back, whether or not it was asked to be verbose."""
+    for ours in ("blackmass", "controller", "drivers"):
+        logging.getLogger(ours).setLevel(logging.INFO)
 
 
 for entry in (*COMMANDS, *OPCUA_COMMANDS):
@@ -96,6 +111,7 @@ def demo(recipe: str, param: tuple[str, ...], speed: float, feed: str, seed: int
     """Run a whole batch on the simulated cell: eight devices over OPC UA, Modbus TCP and Modbus RTU."""
     from controller.app import Request, quiet_console, run_cell
 
+    _log_transitions()
     if data is None:
         data = data_home() / "demo" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     console = quiet_console()
@@ -156,6 +172,7 @@ def run(
     """Run the service on CELL (a file, or the name of a cell that comes with the product)."""
     from controller.app import Request, quiet_console, run_cell
 
+    _log_transitions()
     loaded = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS"), speed=speed)
     parameters = pairs(param, "NAME=VALUE")
     if speed != 1.0 and not loaded.plan.simulated:

@@ -98,7 +98,8 @@ class Exchange:
         receive: TimeArray | int = now
         if reading.received is not None:
             known = reading.received[bound]
-            receive = np.rint(self.clock.plant_at(known) * 1e9).astype(np.int64)
+            # what never came has no time
+            receive = np.rint(self.clock.plant_at(np.where(np.isfinite(known), known, monotonic)) * 1e9).astype(np.int64)
         source = reading.source_time[bound]
         told = source > 0
         if np.count_nonzero(told) < len(told):
@@ -120,7 +121,7 @@ class Exchange:
     def _about_link(self, monotonic: float) -> tuple[float, ...]:
         """Return what the link says of itself, in the order of `LINK_POINTS`."""
         metrics = self.driver.metrics
-        trip = metrics.round_trip if math.isfinite(metrics.round_trip) else 0.0
+        trip = metrics.round_trip if metrics.connected else math.nan  # that of a link that is lost is not known, whatever it was before
         untaken = sum(monotonic - since > _PATIENCE for since in self._failing.values())
         days = min(max(metrics.certificate_days, 0.0), 1e5)
         counts = (float(metrics.errors[kind]) for kind in ERROR_KINDS)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner, Result
@@ -192,3 +196,57 @@ def test_plan_of_a_dialogue_names_each_line_and_how_often_it_is_asked_for(tmp_pa
     shown = blackmass("plan", path)
     assert shown.exit_code != 0
     assert "each period of a group, 2 times as long" in shown.output
+
+
+LOOK = """
+[cell]
+id = "look"
+[devices.leach]
+profile = "leach_tank"
+address = "{address}"
+[devices.leach.tags]
+"TT-201" = "temperature"
+"""
+
+
+UP_DOWN_UP = [
+    "INFO drivers.driver: leach answers",
+    "WARNING drivers.driver: leach is",
+    "INFO drivers.driver: leach answers",
+]
+
+
+def until(log: IO[str], says: str) -> list[str]:
+    """Return the lines of a log up to the first that says so; fail if it ends before."""
+    lines = []
+    for text in log:
+        lines.append(text)
+        if says in text:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def test_a_service_logs_one_line_when_a_device_is_lost_and_one_when_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "look.toml"
+    with serving(DEVICES[:1], tmp_path) as process:
+        address = line(process)["endpoints"]["leach"]
+        path.write_text(LOOK.format(address=address), encoding="utf-8")
+        command = [sys.executable, "-m", "controller.cli", "run", str(path), "--data", str(tmp_path / "data"), "--port", "0"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as service:
+            assert service.stderr is not None
+            patience = threading.Timer(30.0, service.kill)  # ends what `until` waits for
+            patience.start()
+            try:
+                said = until(service.stderr, "leach answers at")
+                process.kill()
+                process.wait()
+                said += until(service.stderr, "leach is lost: ")
+                with serving([{**DEVICES[0], "address": address}], tmp_path):
+                    said += until(service.stderr, "leach answers at")
+                    service.terminate()
+                    rest = service.stderr.read()
+            finally:
+                patience.cancel()
+                service.kill()
+    assert [" ".join(text.split()[2:6]) for text in said] == UP_DOWN_UP
+    assert rest == ""
