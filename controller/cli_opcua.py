@@ -163,7 +163,8 @@ async def _survey(address: Address, security: Security, data: Path, bounds: obje
         await connect(client, device, data)
         return await walk(client, bounds)
     except FAILURES as error:
-        raise ValueError(f"{address}: {why_of(error, _PATIENCE)}") from None
+        hint = "; check the address and that the server is on" if isinstance(error, OSError) else ""
+        raise ValueError(f"{address}: {why_of(error, _PATIENCE)}{hint}") from None
     finally:
         await disconnect(client)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import struct
 from pathlib import Path
 from typing import Final
@@ -13,7 +15,6 @@ from asyncua.client.client import Client
 from asyncua.ua.uaerrors import UaError
 
 from drivers.device import Device
-from drivers.opcua_channel import bound_frames
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_security import NotSecured, SecuredClient
 
@@ -34,7 +35,6 @@ def new_client(device: Device, timeout: float) -> SecuredClient:
     address = device.address
     url = f"opc.tcp://{address.host}:{address.port}{address.path}"
     client = SecuredClient(url, timeout, watchdog_intervall=_NEVER, auto_reconnect=False)
-    bound_frames(client.uaclient)
     client.session_timeout = _SESSION
     client.name = client.description = "blackmass"
     return client
@@ -63,4 +63,10 @@ def why_of(error: Exception, timeout: float) -> str:
         return str(error)
     if isinstance(error, ServiceFault):
         return f"the server answers {ua.StatusCode(ua.UInt32(error.code)).name}"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection is refused, no server listens there"
+    if isinstance(error, socket.gaierror):
+        return "nobody knows a host of that name"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -19,6 +20,7 @@ from cryptography import x509
 
 from drivers.address import Policy, Security
 from drivers.opcua_certificate import CertificateRefused, fingerprint
+from drivers.opcua_channel import bound_frames
 from drivers.opcua_pki import Own, Pki, PkiError
 from drivers.secret import SecretError, read_secret
 
@@ -36,6 +38,7 @@ _MODES: Final = {"sign": ua.MessageSecurityMode.Sign, "sign_and_encrypt": ua.Mes
 _MODE_NAMES: Final = {mode: name for name, mode in _MODES.items()} | {ua.MessageSecurityMode.None_: "none"}
 _WRONG_USER: Final = frozenset({StatusCodes.BadUserAccessDenied, StatusCodes.BadIdentityTokenRejected, StatusCodes.BadIdentityTokenInvalid})
 _WRONG_CHANNEL: Final = frozenset({StatusCodes.BadSecurityModeRejected, StatusCodes.BadSecurityPolicyRejected})
+_SHOWN: Final = 12  # policies with their modes, of those that a server offers
 _DAY: Final = 86400.0  # [s]
 _WARN: Final = 30.0  # [d] before a certificate expires
 
@@ -49,6 +52,7 @@ class SecuredClient(Client):
 
     def __init__(self, url: str, timeout: float, **options: Any) -> None:
         super().__init__(url, timeout, **options)
+        bound_frames(self.uaclient)
         self._patience = timeout  # [s] of each request
         self.certificates: list[x509.Certificate] = []  # that this link depends on
         self._pki: Pki | None = None
@@ -97,8 +101,9 @@ class SecuredClient(Client):
         for endpoint in offered:
             if endpoint.SecurityMode == mode and endpoint.SecurityPolicyUri == uri and (endpoint.EndpointUrl or "").startswith("opc.tcp"):
                 return endpoint
-        there = ", ".join(sorted({_words(endpoint) for endpoint in offered})) or "nothing"
-        raise NotSecured(f"the server does not offer {asked}, but {there}; turn it on there, the link is not weakened by itself")
+        raise NotSecured(
+            f"the server does not offer {asked}, but {_words_of(offered) or 'nothing'}; turn it on there, the link is not weakened by itself"
+        )
 
     async def _check(self, certificate: x509.Certificate, application: ua.ApplicationDescription) -> None:
         """Check the certificate with which a password is going to be encrypted on a channel without security."""
@@ -136,9 +141,15 @@ class SecuredClient(Client):
         except UaError as error:
             if getattr(error, "code", None) not in _WRONG_CHANNEL:
                 raise
-            raise NotSecured(
-                f"the server takes no session on this channel ({type(error).__name__}); name the security policy that it offers"
-            ) from None
+            raise NotSecured(f"the server takes no session on this channel ({type(error).__name__}); {await self._advice()}") from None
+
+    async def _advice(self) -> str:
+        scout = SecuredClient(self.server_url.geturl(), self._patience)
+        offered: Sequence[ua.EndpointDescription] = ()
+        with contextlib.suppress(UaError, OSError):  # without it there is less to say
+            offered = await scout.connect_and_get_server_endpoints()
+        there = _words_of([endpoint for endpoint in offered if endpoint.SecurityMode in _MODE_NAMES and endpoint.SecurityPolicyUri in _STRONG])
+        return "name the security policy that it offers" + (f": {there}" if there else "")
 
     async def activate_session(
         self, username: str | None = None, password: str | None = None, certificate: x509.Certificate | None = None
@@ -170,6 +181,10 @@ class SecuredClient(Client):
 
 def _lost(error: ConnectionError) -> str:
     return error.strerror or "closed by the other side"
+
+
+def _words_of(endpoints: Iterable[ua.EndpointDescription]) -> str:
+    return ", ".join(sorted({_words(endpoint) for endpoint in endpoints})[:_SHOWN])
 
 
 def _words(endpoint: ua.EndpointDescription) -> str:

@@ -29,6 +29,8 @@ def read_secret(path: Path, what: str) -> str:
             content = os.read(handle, _LONGEST + 1)
         finally:
             os.close(handle)
+    except FileNotFoundError:
+        raise SecretError(f"{what} {path} is not there; write the secret into it as a single line, and chmod 600 it") from None
     except OSError as error:
         raise SecretError(f"{what} {path}: {error.strerror}") from None
     try:

@@ -45,16 +45,15 @@ class _Reason:
         self._lasts = _LASTS
 
     def another(self, why: str, monotonic: float) -> bool:
-        """Take what the driver says now; return whether it is told from now on. The first one is at once, each other one only after it has lasted."""
-        if not why or why == self.told:
+        """Take what the driver says now; return whether it is told from now on, since it has lasted."""
+        if why == self.told:
             self._next = self.told
             return False
         if why != self._next:
             self._next, self._since = why, monotonic
-        if self.told and monotonic - self._since < self._lasts:
+        if monotonic - self._since < self._lasts:
             return False
-        if self.told:
-            self._lasts = min(2.0 * self._lasts, _LASTS_AT_MOST)
+        self._lasts = min(2.0 * self._lasts, _LASTS_AT_MOST)
         self.told = why
         return True
 
@@ -135,17 +134,19 @@ class Exchange:
         """Journal a loss, a return, and why a device stays away; say the same to the cell."""
         if up == self._was_up:
             return [] if up else self._still_down(why, monotonic)
+        if self._was_up is None and why == NOT_YET:
+            return []  # nothing is known of it yet, so nothing is lost
         before, self._was_up = self._was_up, up
-        told = "" if up or why == NOT_YET else _plain(why)
+        told = "" if up else _plain(why)
         self._reason = _Reason(told)
         self.image.lose(self.name, told)
         if before is None and up:
             return [Event("link", self.name, "", "up", why=str(self.rows.device.address))]
-        return [Event("link", self.name, "up" if before else "", "up" if up else "down", why=told or why)]
+        return [Event("link", self.name, "up" if before else "", "up" if up else "down", why=told)]
 
     def _still_down(self, why: str, monotonic: float) -> list[Event]:
         """Note another reason for the same loss, when it has lasted: drivers that try and try again may have two in turn."""
-        if not self._reason.another("" if why == NOT_YET else _plain(why), monotonic):
+        if not self._reason.another(_plain(why), monotonic):
             return []
         self.image.lose(self.name, self._reason.told)
         return [Event("link", self.name, "down", "down", why=self._reason.told)]

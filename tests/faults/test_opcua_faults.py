@@ -19,14 +19,14 @@ from drivers.driver import WriteResult
 from simulators.serve import Servers
 from tests.faults.bench import IDENTITY, MovingPlant, Watch, opcua_profile, served, until
 from tests.faults.framing import Uacp, service
-from tests.faults.proxy import Corrupt, Delay, Direction, Drop, Duplicate, Fault, Late, Proxy, Reset, Stale, Truncate
+from tests.faults.proxy import Corrupt, Delay, Direction, Drop, Duplicate, Fault, Late, Proxy, Reset, Rewrite, Stale, Truncate
 
 pytestmark = pytest.mark.wire
 
 URL = "opc.tcp://127.0.0.1:0"
 PROFILE = opcua_profile()
 WRITE, WRITTEN = 673, 676  # WriteRequest, WriteResponse (part 6, A.3)
-ENDPOINTS, SESSION = 428, 461  # GetEndpointsRequest, CreateSessionRequest
+ENDPOINTS, OFFERED, SESSION = 428, 431, 461  # GetEndpointsRequest and its response, CreateSessionRequest
 
 
 def is_written(message: bytes) -> bool:
@@ -247,6 +247,19 @@ def test_a_server_without_a_subscription_to_spare_is_polled_until_it_has_one(
     assert [word in line for word, line in zip(("polled, not subscribed to", "answers at", "is subscribed to from now on"), said, strict=True)] == [
         True
     ] * 3, said
+
+
+def test_a_server_that_announces_gigabytes_before_it_is_trusted_is_not_listened_to(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with served(PROFILE, URL) as ([device], _, _), Proxy("127.0.0.1", device.address.port, Uacp, service) as proxy:
+            proxy.add(
+                Rewrite(lambda message: message[:4] + (2**31).to_bytes(4, "little") + message[8:], match=lambda message: service(message) == OFFERED)
+            )
+            async with open_driver(replace(behind(device, proxy), security=Security("Basic256Sha256")), data=tmp_path, timeout=0.5) as driver:
+                await driver.read()
+                assert "Connection is closed" in driver.metrics.why  # at once, and nothing is collected
+
+    run(main)
 
 
 ANSWERS: dict[str, Callable[[], Fault]] = {

@@ -141,7 +141,7 @@ def test_a_server_that_wants_security_says_so_to_a_client_without(server: Foreig
     async def main() -> None:
         server.restart(policies=["Basic256Sha256"], modes=["SignAndEncrypt"])
         async with open_driver(server.device("none"), data=tmp_path, timeout=3.0) as driver:
-            await refusal(driver, "name the security policy that it offers")
+            await refusal(driver, "name the security policy that it offers: Basic256Sha256 with sign_and_encrypt")
             assert driver.metrics.connects == 0
 
     asyncio.run(main())
@@ -210,6 +210,9 @@ def test_a_user_logs_on_and_a_wrong_password_stays_secret(server: Foreign, tmp_p
         put(password, "not it, s3cret", 0o640)
         async with open_driver(named, data=data, timeout=3.0) as driver:
             await refusal(driver, "can be used by others (mode 0640); chmod 600 it")
+        missing = server.device(user=USER, password_file="nowhere")
+        async with open_driver(missing, data=data, timeout=3.0) as driver:
+            await refusal(driver, f"password file {data / 'nowhere'} is not there; write the secret into it")
 
     with caplog.at_level(logging.DEBUG):
         asyncio.run(main())

@@ -87,7 +87,7 @@ def test_before_the_first_attempt_has_ended_nothing_is_made_up() -> None:
     address = bench.driver.device.address
     assert text(bench.scan(NOT_YET)) == f"Device shredder does not answer at {address}"
     assert text(bench.scan("no route")) == f"Device shredder does not answer at {address}: no route"  # at once
-    assert bench.journal("link") == [("down", NOT_YET), ("down", "no route")]
+    assert bench.journal("link") == [("down", "no route")]
 
 
 def test_a_strangers_words_are_one_line_and_end(bench: Bench) -> None:
