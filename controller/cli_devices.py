@@ -83,8 +83,11 @@ def _check_online(cell: LoadedCell, data: Path | None) -> None:
 @device_option
 @explained
 def plan(cell: str, device: tuple[str, ...]) -> None:
-    """Show what polling CELL asks of its wires: requests, time on serial lines, headroom. Exit status 1 if it does not fit."""
-    from controller.commissioning import crowded, line_plans
+    """Show what polling CELL asks of its wires: requests, time on serial lines, headroom, how soon a dead unit is back.
+
+    Exit status 1 if it does not fit.
+    """
+    from controller.commissioning import crowded, line_plans, slow_returns
 
     lines = line_plans(load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan.devices.values())
     for line in lines:
@@ -106,6 +109,13 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
                     f"    unit {one.unit} {request.table} {request.address} to {last}: {_named(request.names)}"
                     + (f", every {request.period:g} s" if request.period > one.period else "")
                 )
+            if one.texts:
+                spent = f", {one.once * 1e3:.1f} ms" if one.once else ""
+                click.echo(f"    unit {one.unit} texts: {', '.join(one.texts)}: once on connection, then every minute{spent}")
+        if returns := line.returns:
+            click.echo(f"  data {max(returns):.1f} s and a poll after a unit's return at most, while others of the {len(line.devices)} are dead")
+    for sentence in slow_returns(lines):
+        click.echo(sentence, err=True)
     problems = [sentence for _, sentence in crowded(lines)]
     for sentence in problems:
         click.echo(sentence, err=True)

@@ -14,15 +14,20 @@ from drivers.address import Address
 from drivers.connect import open_driver
 from drivers.device import Device
 from drivers.dialogue_lines import Turn, turns
-from drivers.modbus_plan import PlanError, Request, char_silence, line_time, plan, request_time, text_spots
+from drivers.modbus_frames import Question, read
+from drivers.modbus_plan import IDENTITY, TEXTS_EVERY, PlanError, Request, char_silence, plan, probe, request_time, spots, text_spots
+from drivers.modbus_turns import TURNAROUND, probe_wait, time_to_probe
+from drivers.pause import LONGEST_PAUSE
 from drivers.tags import Quality
 
-__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look"]
+__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look", "slow_returns"]
 
 _LINK_WITHIN = 5.0  # [s]
 _MORE = 8  # reads of a device that answers: a block with one refused address is split from read to read
 _NAMED = 4  # devices in a sentence
 MOST_BUSY = 0.9  # of a serial line's time: writes, a retry and a slow reply need the rest
+RETURN_WITHIN = 5.0  # [s] of a unit's return its data should be there
+_TIMEOUT = 1.0  # [s] of a Modbus request
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class DevicePlan:
     """The reads of one device: requests (turns, of a serial instrument), and how long they occupy its serial line [s], 0 on a network.
 
     `busy` is the share of the line's time that they take, each at its own period, and `own` that of the device's, with the pauses that it needs.
+    `texts` are what it says of itself, read on connection and every minute, which takes `once` [s] more. `probe` [s] is how long asking it in vain
+    holds the link; 0 where it has one of its own.
     """
 
     device: str
@@ -41,6 +48,9 @@ class DevicePlan:
     time: float
     busy: float
     own: float
+    texts: tuple[str, ...] = ()
+    once: float = 0.0
+    probe: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,21 @@ class LinePlan:
     def headroom(self) -> float:
         """The share of the time that is left."""
         return 1.0 - self.busy
+
+    @property
+    def returns(self) -> list[float]:
+        """How long [s] after its return a unit's data are there at most, but for its poll, while 1, 2, ... all but one of the units are dead.
+
+        Each time those whose probes take longest, and at the worst moment: one of them has just been asked, and the probe in 20 s that is waited for
+        longer comes before it. For a unit that answers about as quickly as it used to; on a serial line one that never did, within 0.1 s.
+        """
+        slowest = sorted(self.devices, key=lambda one: (-one.probe, one.busy))
+        found = []
+        for count in range(1, len(slowest) if slowest[0].probe else 1):
+            dead, living = slowest[:count], slowest[count:]
+            asked = time_to_probe([one.probe for one in dead], 1.0 - sum(one.busy for one in living), LONGEST_PAUSE)
+            found.append(asked + 0.5 * _TIMEOUT + TURNAROUND + max(one.time + one.once for one in dead))
+        return found
 
 
 def line_plans(rows: Iterable[DeviceRows]) -> list[LinePlan]:
@@ -80,18 +105,49 @@ def _device_plan(device: Device, poll: float) -> DevicePlan:
         share = sum(turn.time / turn.period for turn in said)
         return DevicePlan(device.name, address.unit, poll, (), said, len(profile.signals), sum(turn.time for turn in said), share, share)
     requests = plan(profile, device.periods)
-    text_spots(profile)  # refused here, too, where one cannot be
     serial = address.scheme in ("modbus-rtu", "modbus-rtu-tcp")
     byte = address.character_time if serial else 0.0
-    pause = profile.modbus.pause
-    busy = own = 0.0
-    for request in requests:
-        every = max(request.period, poll)  # nothing is asked for more often than the device is polled
-        spent = request_time(request.question, byte) if serial else 0.0
-        busy += spent / every
-        own += (spent + max(0.0, pause - (char_silence(byte) if serial else 0.0))) / every
-    spent = line_time(requests, byte) if serial else 0.0
-    return DevicePlan(device.name, address.unit, poll, requests, (), len(profile.signals), spent, busy, own)
+    pause = max(0.0, profile.modbus.pause - (char_silence(byte) if serial else 0.0))
+    texts = text_spots(profile)
+    words = [read(spot.table, spot.address, spot.count) for spot in texts if spot.name == IDENTITY and profile.identity.text]
+    # nothing is asked for more often than the device is polled; an identity in words comes with each poll
+    asked = [*((question, poll) for question in words), *((request.question, max(request.period, poll)) for request in requests)]
+    told = [read(spot.table, spot.address, spot.count) for spot in texts[len(words) :]]
+    first = words[0] if words else probe(spots(profile)[-1], requests)
+
+    def spent(question: Question) -> float:
+        return request_time(question, byte) if serial else 0.0
+
+    all_of_it = [*asked, *((question, TEXTS_EVERY) for question in told)]
+    return DevicePlan(
+        device.name,
+        address.unit,
+        poll,
+        requests,
+        (),
+        len(profile.signals),
+        sum(spent(question) for question, _ in asked),
+        sum(spent(question) / every for question, every in all_of_it),
+        sum((spent(question) + pause) / every for question, every in all_of_it),
+        tuple(profile.texts),
+        sum(map(spent, told)),
+        probe_wait(_TIMEOUT, 0.0, serial=serial) + (TURNAROUND + 2.0 * spent(first) if serial else 0.0),
+    )
+
+
+def slow_returns(lines: Iterable[LinePlan]) -> list[str]:
+    """Return a sentence for each link on which a unit's data may come later than 5 s after its return, while others are dead, too."""
+    said = []
+    for line in lines:
+        poll = min(max(one.period for one in line.devices), 1.0)  # one that is polled more slowly is not expected so soon
+        late = [(count, after + poll) for count, after in enumerate(line.returns, 1) if after + poll > RETURN_WITHIN]
+        if late:
+            said.append(
+                f"warning: {line.link}: when {late[0][0]} or more of its {len(line.devices)} units are dead, data may come {late[0][1]:.1f} s after "
+                f"a return, with {late[-1][0]} of them {late[-1][1]:.1f} s, instead of {RETURN_WITHIN:g} s; poll the others more slowly, "
+                f"raise the baud rate, or give some a line of their own"
+            )
+    return said
 
 
 def crowded(lines: Iterable[LinePlan]) -> list[tuple[str, str]]:

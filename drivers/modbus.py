@@ -18,7 +18,7 @@ from drivers.modbus_batch import Batch, Block
 from drivers.modbus_codec import text_of
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, LinkDown, read
 from drivers.modbus_line import Line, release_line, share_line
-from drivers.modbus_plan import IDENTITY, Request, TextSpot, halves, plan, requests_for, spots, text_spots
+from drivers.modbus_plan import IDENTITY, TEXTS_EVERY, Request, TextSpot, halves, plan, probe, requests_for, spots, text_spots
 from drivers.modbus_turns import Job, Unit
 from drivers.modbus_writes import Order, Refusal, found_in, orders, refused
 from drivers.pause import Pause
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _NO_SUCH: Final = (1, 2, 3)  # exceptions that are about the request, and will not pass by themselves
 _NO_FUNCTION: Final = 1
 _QUARANTINE: Final = 60.0  # [s]
-_TEXTS: Final = 60.0  # [s] between two reads of what a device says of itself
 _BATCHES: Final = 16  # selections of blocks that are kept
 _NO_TURN: Final = 3.0  # [s] without any reply after which a link that is busy with others counts as lost
 
@@ -134,7 +133,10 @@ class ModbusDriver(Driver):
 
     async def _answers(self, line: Line, until: float) -> bool:
         """Whether a unit that was silent answers for its identity; False if it got no turn."""
-        asked = self._texts[0].asked if self.device.profile.identity.text else self._blocks[0].asked
+        if self.device.profile.identity.text:
+            asked = self._texts[0].asked
+        else:
+            asked = line.frame(self._unit, probe(self._all[-1], [block.request for block in self._blocks]))
         job = await line.ask(self._unit, [asked], deadline=until, within=self.timeout, until=until)
         return job.replies[0] is not None
 
@@ -230,7 +232,7 @@ class ModbusDriver(Driver):
             if name == IDENTITY and profile.identity.text:
                 told = str(reply) if isinstance(reply, DeviceSaidNo) else text_of(reply, profile.modbus.byte_order, "ascii")
                 continue
-            one.due = begun + _TEXTS
+            one.due = begun + TEXTS_EVERY
             if isinstance(reply, DeviceSaidNo):
                 self._count("exception")
                 self.texts.pop(name, None)

@@ -21,7 +21,7 @@ from drivers.address import Address
 from drivers.modbus_connect import connect
 from drivers.modbus_frames import EXCEPTIONS, Asked, BadReply, DeviceSaidNo, LinkDown, Question, rtu_asked, tcp_asked
 from drivers.modbus_plan import char_silence
-from drivers.modbus_turns import Job, Turns, Unit
+from drivers.modbus_turns import TURNAROUND, Job, Turns, Unit
 from drivers.modbus_wire import RtuWire, TcpWire
 from drivers.pause import Pause
 
@@ -29,7 +29,6 @@ __all__ = ["EXCEPTIONS", "BadReply", "DeviceSaidNo", "Line", "LinkDown", "releas
 
 log = logging.getLogger(__name__)
 
-_TURNAROUND: Final = 0.1  # [s] that a device on a serial line may take before it starts to reply
 _HELD_UP: Final = 0.1  # [s] that a timer rings late when this process itself was held up
 _BUSY: Final = 6
 _BUSY_PAUSE: Final = 0.05  # [s]
@@ -52,7 +51,7 @@ class Line:
         self._rtu = address.scheme in ("modbus-rtu", "modbus-rtu-tcp")
         self._byte = address.character_time if self._rtu else 0.0
         self._silence = char_silence(self._byte) if self._rtu else 0.0
-        self._turns = Turns()
+        self._turns = Turns(serial=self._rtu)
         self._wire: TcpWire | RtuWire | None = None
         self._flight: dict[int, _Flight] = {}
         self._opener: asyncio.Task[None] | None = None
@@ -154,7 +153,7 @@ class Line:
             unit = job.unit
             if flight and len(flight) >= unit.in_flight:
                 return
-            patience, left = unit.patience(job.within, alone=turns.alone) if unit.failures else job.within, job.until - now
+            patience, left = turns.patience(job, now) if unit.failures or now < turns.hurried else job.within, job.until - now
             if left < 0.5 * patience:  # too late to wait for a reply
                 self._expire(job)
                 continue
@@ -195,9 +194,10 @@ class Line:
         unit, now = job.unit, monotonic()
         self._mute = 0
         if isinstance(result, BadReply):
+            aside = unit.aside
             unit.failures += 1
             self._fail(job, result)
-            self._guard(out, now, f"{self.where} gave a reply that does not belong to its request: {result}")
+            self._guard(out, now, f"{self.where} gave a reply that does not belong to its request: {result}", aside)
             return
         if self._rtu:
             self._silent_until = now + self._silence
@@ -213,13 +213,15 @@ class Line:
                 self._kick()
                 return
             if result.code in _NOT_THERE and job.left == len(job.asked):  # else the unit has just answered
-                if unit.dead:
-                    self._turns.charge(now - sent, now)
-                unit.failures += 1
+                if self._turns.silent(unit, now):
+                    self._turns.charge(unit, now, now)
                 self._fail(job, LinkDown("exception", f"unit {unit.number} behind {self.where}: {result}", sent=True))
                 self._kick()
                 return
-        unit.answered(now, now - sent)
+        trip = now - sent
+        if self._rtu:
+            trip = max(trip - job.asked[place].seconds, 0.0)
+        unit.answered(now, trip)
         job.take(place, result, now)
         if self._turns.jobs:
             self._kick()
@@ -258,16 +260,18 @@ class Line:
                 continue  # the link was closed by the one before
             unit = job.unit
             self._wire.forget(transaction)
-            if unit.dead:
-                self._turns.charge(now - sent, now)
+            aside = unit.aside
             if not job.over:  # the first of its requests: those beside it are late for the same reason
-                unit.failures += 1
+                self._turns.silent(unit, now)
                 self._mute += 1
             why = f"unit {unit.number} at {self.where} does not answer within {due - sent:.2f} s"
             self._fail(job, LinkDown("timeout", why, sent=True))
             if self._rtu:
-                self._guard(out, now, why)
-            elif self._mute >= _MUTE and all(other.failures for other in self._turns.units.values()):
+                self._guard(out, now, why, aside)
+                continue
+            if aside:
+                self._turns.charge(unit, now, now)
+            if self._mute >= _MUTE and all(other.failures for other in self._turns.units.values()):
                 self._cut(now, why)
         if times := [due for *_, due in self._flight.values()] + [job.until for job in self._turns.jobs]:
             self._look_at(max(min(times), now + 1e-3))
@@ -280,15 +284,15 @@ class Line:
         for transaction, (job, place, sent, due) in self._flight.items():
             self._flight[transaction] = job, place, sent, max(due, now + job.within)
 
-    def _guard(self, out: _Flight, now: float, why: str) -> None:
+    def _guard(self, out: _Flight, now: float, why: str, aside: bool) -> None:
         """Close the link; on a serial line keep silent until a late reply can no longer be taken for the next one's."""
         self._cut(now, why, failed=False)
+        until = now
         if self._rtu:
             job, place, *_ = out
-            until = now + _TURNAROUND + (job.asked[place].question.size + 3) * self._byte
-            if job.unit.dead:
-                self._turns.charge(until - now, now)
-            self._silent_until = until
+            until = self._silent_until = now + TURNAROUND + (job.asked[place].question.size + 3) * self._byte
+        if aside:
+            self._turns.charge(out[0].unit, until, now)
         self._kick()
 
     def _cut(self, now: float, why: str, *, failed: bool = True) -> None:
@@ -320,6 +324,7 @@ class Line:
         if job in self._turns.jobs:
             self._turns.jobs.remove(job)
         job.closing = True
+        self._turns.expired(job.unit, monotonic())
         if job.over or job.out:
             return
         if job.urgent and not job.sent:

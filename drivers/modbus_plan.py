@@ -21,14 +21,15 @@ from drivers.tags import FloatArray
 
 __all__ = [
     "IDENTITY",
+    "TEXTS_EVERY",
     "PlanError",
     "Request",
     "Spot",
     "TextSpot",
     "char_silence",
     "halves",
-    "line_time",
     "plan",
+    "probe",
     "request_time",
     "requests_for",
     "spots",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 IDENTITY: Final = "identity"
+TEXTS_EVERY: Final = 60.0  # [s] between two reads of what a device says of itself
 _TABLES: Final[tuple[Table, ...]] = ("input", "discrete", "holding", "coil")
 _BITS: Final = ("discrete", "coil")
 _SHORTEST_SILENCE: Final = 0.00175  # [s] above 19200 baud; Modbus over serial line V1.02, 2.5.1
@@ -215,6 +217,20 @@ def requests_for(profile: Profile, found: Iterable[Spot], gap: int | None = None
     return [_request(run) for key in ordered for run in _runs(options, runs[key], borders)]
 
 
+def probe(identity: Spot, requests: Sequence[Request]) -> Question:
+    """Return the shortest question for a unit that may be silent: its identity, within the first of `requests`, which has it.
+
+    It is none that is as long as a read of the same table, by taking neighbours along where it must: so the late reply to a probe is never taken for
+    that to a read, not even on a serial line, where nothing else tells them apart.
+    """
+    first = requests[0]
+    if identity.table in _BITS:
+        return first.question
+    taken = {request.count for request in requests if request.table == identity.table}
+    count = next((count for count in range(identity.count, first.count) if count not in taken), first.count)
+    return read(identity.table, min(identity.address, first.address + first.count - count), count)
+
+
 def halves(request: Request, found: Iterable[Spot]) -> tuple[Request, ...]:
     """Return two reads in place of one whose block the device refused, or one for what stands in one place and cannot be split any further.
 
@@ -261,8 +277,3 @@ def char_silence(byte: float) -> float:
 def request_time(question: Question, byte: float) -> float:
     """Return how long a request and its reply occupy a serial line [s], with the silence around both; `byte` is the time of one byte [s]."""
     return (len(question.pdu) + 3 + question.size + 3) * byte + 2 * char_silence(byte)
-
-
-def line_time(requests: Iterable[Request], byte: float) -> float:
-    """Return how long all of the requests and their replies occupy a serial line [s]."""
-    return sum(request_time(request.question, byte) for request in requests)

@@ -1,7 +1,8 @@
 """Whose request goes next over a link that several units share. Pure: times come from outside.
 
 Writes go first, then reads by the earliest deadline, one request a turn, so a write never waits behind a whole device's plan. A unit that has
-failed twice is *dead*: it is asked in no more than a fixed share of the link's time, all dead units together, as long as another one lives.
+failed twice is *dead*. As long as another one lives, all dead units together have an eighth of the link's time, ahead of the reads of the living,
+and of the time that these leave idle as much as it takes to ask each of them every 3 s, at most half of the link's time.
 """
 
 from __future__ import annotations
@@ -13,30 +14,44 @@ from typing import Final
 
 from drivers.modbus_frames import Asked, DeviceSaidNo
 
-__all__ = ["DEAD_SHARE", "Job", "Turns", "Unit"]
+__all__ = ["DEAD_SHARE", "MOST_SHARE", "TURNAROUND", "Job", "Turns", "Unit", "probe_patience", "probe_wait", "time_to_probe"]
 
-DEAD_SHARE: Final = 1 / 8  # of the link's time
+DEAD_SHARE: Final = 1 / 8  # of the link's time, whatever the living need
+MOST_SHARE: Final = 1 / 2  # with what they leave idle
+TURNAROUND: Final = 0.1  # [s] that a device on a serial line may take before it starts to reply
+_PROBED_EVERY: Final = 3.0  # [s] each dead unit, so that data are there 5 s after its return
 _DEAD_AFTER: Final = 2  # failures in a row
-_SHORTEST_PROBE: Final = 0.25  # [s]
+_SHORTEST_WAIT: Final = 0.25  # [s] after one failure; behind a gateway also for a probe, since its own time-out holds all of its units up
+_HURRIED: Final = 2.0  # [s]
+_SUSPECT: Final = 0.5  # [s] by which the deadlines of a unit that has just failed are later, so that the others have a turn between two time-outs
+_COMES_AGAIN: Final = 0.02  # [s] until a reader whose time was over asks again
+_LONG_EVERY: Final = 20.0  # [s] between two long probes on a link
 
 
 class Unit:
     """What a link knows of one unit on it. `pause` [s] is the least time between two requests to it."""
 
-    __slots__ = ("failures", "in_flight", "number", "pause", "ready_at", "stale", "tried_at", "trip")
+    __slots__ = ("cost", "failures", "in_flight", "long_at", "number", "pause", "ready_at", "stale", "tried_at", "trip")
 
     def __init__(self, number: int, pause: float = 0.0, in_flight: int = 1) -> None:
         self.number, self.pause, self.in_flight = number, pause, in_flight
         self.failures = 0  # in a row
         self.ready_at = -math.inf  # [s] no request before
         self.tried_at = -math.inf  # [s] when it was asked last
-        self.trip = math.nan  # [s] the longest of its latest replies
+        self.trip = math.nan  # [s] the longest of its latest replies, without the time of their bytes on a serial line
+        self.cost = 0.0  # [s] how long its latest probe in vain held the link
+        self.long_at = -math.inf  # [s] when a probe was waited for longer than usual
         self.stale = 0  # replies that came when they were no longer waited for
 
     @property
     def dead(self) -> bool:
-        """Whether it only gets its share of the time of dead units."""
-        return self.failures >= _DEAD_AFTER
+        """Whether it is only probed: it has failed twice, or never answered."""
+        return self.failures >= _DEAD_AFTER or (self.failures > 0 and math.isnan(self.trip))
+
+    @property
+    def aside(self) -> bool:
+        """Whether it lets those go first that answer: it is dead, or has not answered yet."""
+        return self.failures >= _DEAD_AFTER or math.isnan(self.trip)
 
     def answered(self, now: float, trip: float) -> None:
         """Note a good reply after `trip` [s]."""
@@ -44,14 +59,6 @@ class Unit:
         if self.pause:
             self.ready_at = now + self.pause
         self.trip = trip if not trip < 0.9 * self.trip else 0.9 * self.trip
-
-    def patience(self, within: float, *, alone: bool) -> float:
-        """Return how long [s] to wait for its reply: after a failure, less on a link that others need."""
-        if not self.failures or alone:
-            return within
-        if math.isnan(self.trip):  # it has never answered: it may be slow
-            return 0.5 * within
-        return min(max(3.0 * self.trip, _SHORTEST_PROBE), within)
 
 
 class Job:
@@ -95,25 +102,72 @@ class Job:
 class Turns:
     """The jobs that wait for a turn on one link, and the time that dead units have had."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, serial: bool = False) -> None:
         self.units: dict[int, Unit] = {}
         self.jobs: list[Job] = []
+        self._serial = serial
         self._debt = 0.0  # [s] of the link that dead units had beyond their share
+        self._spare = 0.0  # [s] the same with the larger share that they may have of idle time
+        self._share = 2.0 * DEAD_SHARE  # the larger one
         self._seen = -math.inf
+        self._long_at = -math.inf  # [s] when a probe was waited for longer than usual
+        self.living_first_until = -math.inf  # [s]
+        self.hurried = -math.inf  # [s] until when nobody is waited for as long as usual
 
     @property
     def alone(self) -> bool:
         """Whether the link has only one unit."""
         return len(self.units) <= 1
 
-    def charge(self, seconds: float, now: float) -> None:
-        """Note that a dead unit held the link for `seconds` [s] until `now`."""
+    def patience(self, job: Job, now: float) -> float:
+        """Return how long [s] to wait for the next reply of a job: less than its time on a link that others need, after a failure.
+
+        For 2 s that goes for all units that have answered before, so that several that fall silent at once do not hold up the others for long.
+        One probe in 20 s is waited for half of the job's time, each unit in its turn, so that one is found that has become slower.
+        """
+        unit, within = job.unit, job.within
+        if self.alone or not (unit.failures or (now < self.hurried and unit.trip >= 0.0)):
+            return within
+        if unit.failures and not unit.dead:
+            return probe_patience(within, unit.trip, _SHORTEST_WAIT)
+        wait = probe_wait(within, unit.trip, serial=self._serial)
+        if unit.dead and wait < 0.5 * within <= job.until - now and now - self._long_at >= _LONG_EVERY and unit is self._longest_not_waited_for():
+            self._long_at = unit.long_at = now
+            return 0.5 * within
+        return wait
+
+    def _longest_not_waited_for(self) -> Unit:
+        return min((unit for unit in self.units.values() if unit.dead), key=lambda unit: unit.long_at)
+
+    def expired(self, unit: Unit, now: float) -> None:
+        """Note at `now` [s] that the time of a job was over: while the link is held up, one that answers is to lose no turn by that."""
+        if not unit.aside:
+            self.living_first_until = now + _COMES_AGAIN
+
+    def silent(self, unit: Unit, now: float) -> bool:
+        """Note at `now` [s] that a unit did not answer; return whether that is to be charged."""
+        aside = unit.aside
+        unit.failures += 1
+        if not aside:
+            self.hurried = now + _HURRIED
+            self._long_at = now
+        return aside
+
+    def charge(self, unit: Unit, until: float, now: float) -> None:
+        """Note at `now` [s] that a dead unit, or one that has not answered yet, was asked in vain and holds the link until `until` [s]."""
         self._settle(now)
-        self._debt += seconds * (1.0 - DEAD_SHARE)  # its share has been paid in the meantime
+        held, passed = until - unit.tried_at, now - unit.tried_at  # a share has been paid in the meantime
+        self._debt += held - passed * DEAD_SHARE
+        if unit.failures > 1 or unit.trip >= 0.0:  # to be asked once whether it is there, each of them has idle time
+            unit.cost = held
+            self._share = _larger_share(sum(other.cost for other in self.units.values() if other.dead))
+            self._spare += held - passed * self._share
 
     def _settle(self, now: float) -> None:
         if now > self._seen:
-            self._debt = max(0.0, self._debt - (now - self._seen) * DEAD_SHARE) if self._debt else 0.0
+            passed = now - self._seen
+            self._debt = max(0.0, self._debt - passed * DEAD_SHARE) if self._debt else 0.0
+            self._spare = max(0.0, self._spare - passed * self._share) if self._spare else 0.0
             self._seen = now
 
     def next(self, now: float) -> Job | None:
@@ -122,19 +176,23 @@ class Turns:
         if len(jobs) == 1:
             job = jobs[0]
             unit = job.unit
-            if not job.future.done() and unit.ready_at <= now and (unit.failures < _DEAD_AFTER or self.alone):
+            if not job.future.done() and unit.ready_at <= now and (not unit.aside or self.alone):
                 return job
         self._settle(now)
-        free = self._debt <= 0.0 or not any(not unit.dead for unit in self.units.values())
+        free = self._debt <= 0.0 or all(unit.aside for unit in self.units.values())
+        held = now < self.living_first_until
         best: Job | None = None
         least: tuple[int, float] = (9, 0.0)
         for job in [job for job in jobs if job.over]:
             jobs.remove(job)
         for job in jobs:
             unit = job.unit
-            if unit.ready_at > now or (unit.dead and not free):
+            if unit.ready_at > now or ((aside := unit.aside) and (held or (not free and self._spare > 0.0))):
                 continue
-            rank = (1, unit.tried_at) if unit.dead else (0 if job.urgent else 2, job.deadline)
+            if aside:
+                rank = (1 if free else 3, unit.tried_at)
+            else:
+                rank = (0 if job.urgent else 2, job.deadline + _SUSPECT if unit.failures else job.deadline)
             if rank < least:
                 best, least = job, rank
         return best
@@ -142,9 +200,9 @@ class Turns:
     def wake(self, now: float) -> float:
         """Return when [s] a waiting job may be sent, after `next` has found none; infinite while none waits."""
         soonest = math.inf
-        paid = now + self._debt / DEAD_SHARE
+        paid = max(now + min(self._debt / DEAD_SHARE, self._spare / self._share), self.living_first_until)
         for job in self.jobs:
-            soonest = min(soonest, max(job.unit.ready_at, paid if job.unit.dead and not self.alone else now))
+            soonest = min(soonest, max(job.unit.ready_at, paid if job.unit.aside and not self.alone else now))
         return soonest
 
     def take(self, job: Job) -> int:
@@ -159,3 +217,36 @@ class Turns:
         if not job.todo:
             self.jobs.append(job)
         job.todo.append(place)
+
+
+# Dead units ------------------------------------------------------------------------------------------------------------
+
+
+def probe_patience(within: float, trip: float, least: float) -> float:
+    """Return how long [s] to wait for a unit whose replies took `trip` [s]: three times that; one that has never answered may be slow."""
+    return 0.5 * within if math.isnan(trip) else min(max(3.0 * trip, least), within)
+
+
+def probe_wait(within: float, trip: float, *, serial: bool) -> float:
+    """Return how long [s] to wait for the reply of a dead unit, beyond the time of the bytes on a serial line.
+
+    There it is the turnaround that a device may have, also for one that has never answered; behind a gateway not less than 0.25 s.
+    """
+    if serial:
+        return probe_patience(within, 0.0 if math.isnan(trip) else trip, TURNAROUND)
+    return probe_patience(within, trip, _SHORTEST_WAIT)
+
+
+def _larger_share(seconds: float) -> float:
+    """Return the share of a link's time in which dead units can be asked, whose probes in vain take `seconds` [s] together."""
+    return min(max(seconds / _PROBED_EVERY, 2.0 * DEAD_SHARE), MOST_SHARE)
+
+
+def time_to_probe(costs: Sequence[float], idle: float, pause: float) -> float:
+    """Return how long [s] a dead unit waits to be asked again at most, when those with these costs [s] of a probe in vain are dead.
+
+    `idle` is the share of the link's time that the living leave, `pause` [s] the longest that a driver waits between two attempts.
+    """
+    total = sum(costs)
+    share = max(DEAD_SHARE, min(_larger_share(total), idle))
+    return max(total, pause * share + max(costs)) / share

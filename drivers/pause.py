@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-__all__ = ["Pause"]
+__all__ = ["LONGEST_PAUSE", "Pause"]
 
 _FIRST = 0.1  # [s]
-_LONGEST = 2.0  # [s]
+LONGEST_PAUSE = 2.0  # [s]
 
 
 class Pause:
@@ -23,7 +23,7 @@ class Pause:
 
     def failed(self, now: float) -> None:
         """Note a failure at `now` [s]: the next pause is twice as long."""
-        self._pause = min(max(2.0 * self._pause, _FIRST), _LONGEST)
+        self._pause = min(max(2.0 * self._pause, _FIRST), LONGEST_PAUSE)
         self._until = now + self._pause * random.uniform(0.5, 1.0)
 
     def succeeded(self) -> None:

@@ -101,16 +101,18 @@ class Watch:
     Every reading is checked: a value that is not BAD is its own signal's, and moved within the last 3 s.
     """
 
-    def __init__(self, device: Device, data: Path = Path(), *, number: int = 0, timeout: float = 0.3) -> None:
+    def __init__(self, device: Device, data: Path = Path(), *, number: int = 0, timeout: float = 0.3, poll: float = POLL) -> None:
         self.driver: Driver = open_driver(device, data=data, timeout=timeout)
         profile = device.profile
         tags = TagTable(Tag(name, signal.eu, *signal.range) for name, signal in profile.signals.items())
-        self.image = ProcessImage(tags, Freshness(max(3 * POLL, 0.3), max(10 * POLL, 2.5)))
+        self.image = ProcessImage(tags, Freshness(max(3 * poll, 0.3), max(10 * poll, 2.5)))
+        self._poll = poll
         self._part = self.image.part(np.arange(len(tags)))
         self.measured = ~profile.writable
         self._base = base(number, profile)
         self.reads = 0
         self.longest = 0.0  # [s] that a read took
+        self.known: FloatArray | float = -np.inf  # [s, monotonic] when each value was known to be current
         self.wrong: list[str] = []
         self.seen: set[float] = set()  # values of the first signal
         self._last = np.full(len(tags), np.nan)
@@ -142,14 +144,14 @@ class Watch:
             begun = time.monotonic()
             self.take(await self.driver.read())
             self.longest = max(self.longest, time.monotonic() - begun)
-            await asyncio.sleep(max(POLL - (time.monotonic() - begun), 0.0))
+            await asyncio.sleep(max(self._poll - (time.monotonic() - begun), 0.0))
 
     def take(self, reading: Reading) -> None:
         """Take a reading into the image and look at it."""
         now = time.monotonic()
         self.reads += 1
-        known: FloatArray | float = now if reading.received is None else reading.received
-        self.image.update(self._part, reading.values, reading.quality, 0, 0, known)
+        self.known = now if reading.received is None else reading.received
+        self.image.update(self._part, reading.values, reading.quality, 0, 0, self.known)
         shown = self.image.snapshot(now)
         there = (shown.quality != Quality.BAD) & self.measured
         inside = (shown.value >= self._base) & (shown.value < self._base + COUNTS)
@@ -164,6 +166,10 @@ class Watch:
 
     def shown(self) -> Snapshot:
         return self.image.snapshot(time.monotonic())
+
+    def age(self) -> float:
+        """Return how long ago [s] the oldest measurement was current."""
+        return time.monotonic() - float(np.min(np.broadcast_to(self.known, self.measured.shape)[self.measured]))
 
     def good(self) -> bool:
         """Whether all measurements are GOOD now."""

@@ -181,3 +181,54 @@ def test_an_adapter_that_is_pulled_out_is_bad_within_a_second_and_back_within_fi
             assert await two.lives() < 5.0
 
     run(main)
+
+
+def test_units_are_back_within_five_seconds_however_many_are_dead(tmp_path: Path) -> None:
+    """Six units on a line, with the time-out of the service; four die. One comes back while three stay dead, then these, each at the worst moment.
+
+    On one line they have answered before, on the other they are dead from the start. The two that live are never lost, and hardly delayed.
+    """
+
+    async def one_line(known: bool) -> None:
+        folder = tmp_path / str(known)
+        ages: list[float] = []
+        async with AsyncExitStack() as stack:
+            devices, _, servers = await stack.enter_async_context(served(PROFILE, "modbus-rtu:line?unit={}&baud=19200", 6, folder))
+            for device in () if known else devices[2:]:
+                await servers.stop_device(device.name)
+            watches = [
+                await stack.enter_async_context(Watch(device, folder, number=place, timeout=1.0, poll=0.25)) for place, device in enumerate(devices)
+            ]
+            for watch in watches if known else watches[:2]:
+                await watch.lives(20.0)
+
+            async def asked_in_vain(watch: Watch, times: int) -> None:
+                timeouts = watch.driver.metrics.errors["timeout"]
+                await until(lambda: watch.bad() and watch.driver.metrics.errors["timeout"] >= timeouts + times, 30.0, watch.told)
+
+            async def back(place: int) -> float:
+                await asked_in_vain(watches[place], 1)
+                await servers.start_device(f"d{place}")
+                return await watches[place].lives(8.0)
+
+            async def look() -> None:
+                while True:
+                    ages.append(max(watch.age() for watch in watches[:2]))
+                    await asyncio.sleep(0.02)
+
+            looking = asyncio.create_task(look())
+            for device in devices[2:]:
+                await servers.stop_device(device.name)
+            await asyncio.gather(*(asked_in_vain(watch, 2) for watch in watches[2:]))
+            await until(lambda: ages[-1] < 0.5)
+            dying, at = max(ages), len(ages)
+            took = [await back(2), *await asyncio.gather(*map(back, (3, 4, 5)))]
+            looking.cancel()
+            assert max(took) < 5.0, took
+            assert dying < 2.5, "never BAD by age"
+            assert max(ages[at:]) < 1.5, "a poll, and one probe; one in 20 s is a long one"
+
+    async def main() -> None:
+        await asyncio.gather(one_line(True), one_line(False))
+
+    run(main)

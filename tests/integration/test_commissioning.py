@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -84,6 +85,45 @@ def test_plan_of_groups_and_of_a_line_behind_a_socket(tmp_path: Path) -> None:
     shown = blackmass("check", path)
     assert shown.exit_code != 0
     assert "requests and their pauses would take" in shown.output
+
+
+def test_plan_counts_texts_once_and_an_identity_in_words_each_time(tmp_path: Path) -> None:
+    profile = (profile_folder() / "weigh_hopper.toml").read_text(encoding="utf-8")
+    told = profile + '\n[texts.serial]\nat = "input:100"\nlength = 40\n'
+    path = written(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace('"weigh_hopper"\naddress', '"telling_hopper"\naddress'), encoding="utf-8")
+    (tmp_path / "telling_hopper.toml").write_text(told, encoding="utf-8")
+    shown = blackmass("plan", path)
+    assert shown.exit_code == 0, shown.output
+    assert "headroom 79%" in shown.stdout
+    # 8 bytes out, 45 back, 10 bits each, and two silences of 3.5 bytes
+    assert f"unit 2 texts: serial: once on connection, then every minute, {(8 + 45 + 7) * 10 / 19.2:.1f} ms" in shown.stdout
+    words = re.sub(r"^identity = .*$", 'identity = { at = "input:200", text = "HOPPER-111-0123456789012" }', told, flags=re.MULTILINE)
+    assert words != told
+    (tmp_path / "telling_hopper.toml").write_text(words, encoding="utf-8")
+    shown = blackmass("plan", path)
+    assert shown.exit_code == 0, shown.output
+    [found] = re.findall(r"lines/scale.*headroom (\d+)%", shown.stdout)
+    assert 65 <= int(found) <= 69, "that is read each time: 24 ms of 200"
+
+
+def test_plan_says_how_soon_a_unit_is_back_while_others_are_dead(tmp_path: Path) -> None:
+    """Six units of a line are; of fourteen not when many are dead."""
+    cell = written(tmp_path)
+    tank = '[devices.h{0}]\nprofile = "weigh_hopper"\naddress = "modbus-rtu:lines/scale?unit={0}&baud=19200"\npoll = "1 s"\n'
+    tank += 'tags = {{ "W-{0}" = "weight" }}\n'
+    alone = blackmass("plan", cell)
+    assert "others of the" not in alone.stdout
+    for count, late in ((6, False), (14, True)):
+        path = tmp_path / f"{count}.toml"
+        text = cell.read_text(encoding="utf-8").replace("[units.T-1]", "".join(tank.format(unit) for unit in range(3, 2 + count)) + "[units.T-1]")
+        path.write_text(text, encoding="utf-8")
+        shown = blackmass("plan", path)
+        assert shown.exit_code == 0, shown.output
+        [found] = re.findall(r"data ([\d.]+) s and a poll after a unit's return at most, while others of the (\d+) are dead", shown.stdout)
+        assert int(found[1]) == count
+        assert (float(found[0]) > 4.0) is late
+        assert ("warning: lines/scale, 19200 baud: when" in shown.stderr) is late
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_its_place(tmp_path: Path) -> None:

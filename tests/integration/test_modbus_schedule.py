@@ -130,7 +130,7 @@ def test_dead_units_take_no_more_than_their_share(tmp_path: Path) -> None:
             passed = time.monotonic() - begun
             asked = Counter(unit for unit, _ in gateway.asked)
             assert counts["u2"] == counts["u5"] == 0
-            assert asked[2] + asked[5] <= 0.125 * passed / 0.15 + 2, "they take more than their share"
+            assert asked[2] + asked[5] <= 0.25 * passed / 0.15 + 2, "they take more than their share, a quarter where time is idle"
             assert asked[2] + asked[5] > 0, "dead units are asked, too"
             assert min(counts[f"u{unit}"] for unit in (1, 3, 4, 6)) > 30
             assert gateway.connections == 1

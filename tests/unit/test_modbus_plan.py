@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from drivers.device import Profile, load_profile, profile_folder
 from drivers.modbus_codec import registers_of
-from drivers.modbus_plan import PlanError, Request, halves, line_time, plan, requests_for, spots, text_spots
+from drivers.modbus_frames import Question, read
+from drivers.modbus_plan import PlanError, Request, halves, plan, probe, request_time, requests_for, spots, text_spots
 
 PROFILES = [load_profile(path) for path in sorted(profile_folder().glob("*.toml"))]
 MODBUS = [profile for profile in PROFILES if profile.protocol == "modbus"]
@@ -155,6 +156,23 @@ def test_texts_and_an_identity_in_words() -> None:
 
 
 def test_time_on_a_serial_line() -> None:
-    requests = plan(profile({"a": {"at": "input:2"}}))
+    [request] = plan(profile({"a": {"at": "input:2"}}))
     # 8 bytes out, 5 + 8 back at 11 bits, and four silences of 3.5 bytes around the two frames
-    assert line_time(requests, 11 / 9600) == pytest.approx((8 + 13 + 7) * 11 / 9600)
+    assert request_time(request.question, 11 / 9600) == pytest.approx((8 + 13 + 7) * 11 / 9600)
+
+
+def test_a_probe_is_as_long_as_no_read_of_its_table() -> None:
+    def asked(signals: dict[str, dict[str, Any]], **modbus: Any) -> Question:
+        made = profile(signals, **modbus)
+        return probe(spots(made)[-1], plan(made))
+
+    pair: dict[str, dict[str, Any]] = {"a": {"at": "input:2"}, "b": {"at": "input:4"}}
+    far: dict[str, dict[str, Any]] = {"far": {"at": "input:200", "type": "uint16"}}
+    assert asked(pair) == read("input", 0, 1), "the identity alone"
+    assert asked(pair | far) == read("input", 0, 2), "something else is one register long, too"
+    assert asked(pair | {"far": {"at": "holding:200", "type": "uint16"}}) == read("input", 0, 1), "another table has another function"
+    assert asked(pair | far, gap=0) == asked(far) == read("input", 0, 1), "there is nothing that could be taken along"
+    behind = Profile.model_validate(
+        {"id": "test", "description": "", "protocol": "modbus", "identity": {"at": "input:4", "value": 1}, "signals": {"a": {"at": "input:2"}, **far}}
+    )
+    assert probe(spots(behind)[-1], plan(behind)) == read("input", 3, 2), "the neighbour before it comes along"
