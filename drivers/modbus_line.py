@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Final
 
 from drivers.address import Address
+from drivers.alarm import Alarm
 from drivers.modbus_connect import connect
 from drivers.modbus_frames import EXCEPTIONS, Asked, BadReply, DeviceSaidNo, LinkDown, Question, rtu_asked, tcp_asked
 from drivers.modbus_plan import char_silence
@@ -58,7 +59,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._late_timer: asyncio.TimerHandle | None = None
         self._late_at = math.inf  # [s] when it rings
-        self._wake_timer: asyncio.TimerHandle | None = None
+        self._wake = Alarm(self._kick)  # when something may be sent
         self._silent_until = -math.inf
         self._mute = 0  # timeouts since anything was heard
         self._heard = False  # anything in this epoch
@@ -118,11 +119,10 @@ class Line:
     async def close(self) -> None:
         """Close the link; whatever waits fails."""
         opener, self._opener = self._opener, None
-        for timer in (self._late_timer, self._wake_timer):
-            if timer is not None:
-                timer.cancel()
-        self._late_timer = self._wake_timer = None
-        self._late_at = math.inf
+        if self._late_timer is not None:
+            self._late_timer.cancel()
+        self._late_timer, self._late_at = None, math.inf
+        self._wake.close()
         self._disconnect()
         self._fail_all(LinkDown("drop", f"the link to {self.where} was closed", sent=True))
         if opener is not None:
@@ -169,16 +169,8 @@ class Line:
                 return
 
     def _wake_at(self, when: float) -> None:
-        timer = self._wake_timer
-        if timer is not None:
-            if timer.when() <= when:
-                return
-            timer.cancel()
-        self._wake_timer = self._loop.call_at(when, self._woken)
-
-    def _woken(self) -> None:
-        self._wake_timer = None
-        self._kick()
+        if when < self._wake.when:
+            self._wake.set(when)
 
     def _look_at(self, when: float) -> None:
         if self._late_timer is not None:

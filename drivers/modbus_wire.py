@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
-from typing import Final, Protocol
+from time import monotonic
+from typing import Any, Final, Protocol, cast
 
+from drivers.alarm import Alarm
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, rtu_reply
 
 __all__ = ["Owner", "RtuWire", "TcpWire"]
 
 _ROOM: Final = 8192  # [bytes] eight of the longest replies and more
 _HEADER: Final = 7  # [bytes] of a TCP frame, with its unit
+# A reply that is there when it is looked for may have been there before, so the next one is looked for sooner; one that is not, later, but not
+# by all of its delay: to look too soon costs a wake-up, to look too late the time of the line.
+_SOONER, _LATER = 0.98, 1.05  # of the time that the device takes until it replies
 _LENGTH: Final = 4  # where in it the length stands, which counts what follows it
 
 
@@ -120,27 +127,35 @@ class RtuWire(asyncio.BufferedProtocol):
     """Modbus RTU: one question at a time; what comes while none is open is dropped and told.
 
     On a serial port (`fd`) a reply comes in many pieces. Its length is known, so nothing is looked at until the last byte can be there: on a line
-    that has kept to its speed so far from the request on, else (a pseudo-terminal has none) after the first piece.
+    that keeps its speed, from the request on and with the time in mind that the device took to begin with its last replies; else (a pseudo-terminal
+    has no speed) after the first piece.
     """
 
     def __init__(self, transport: asyncio.Transport, owner: Owner, byte: float, fd: int | None) -> None:
-        self._transport, self._owner, self._byte, self._fd = transport, owner, byte, fd
+        self._transport, self._owner, self._byte, self._fd = cast(Any, transport), owner, byte, fd
         self._loop = asyncio.get_running_loop()
         self._asked: Asked | None = None
         self._heard = b""
         self._view = memoryview(bytearray(512))
         self._closed = False
-        self._later: asyncio.TimerHandle | None = None
-        self._sent = self._whole = 0.0  # [s] when, and how long request and reply take on the line
-        self._paced = False
+        self._listens = True
+        self._alarm = Alarm(self._listen)
+        self._sent = 0.0  # [s]
+        self._begins: float | None = None  # [s] how long the device takes until it replies; None on a line that does not keep its speed
+        self._came = False  # whether the loop has seen the reply come
 
     def send(self, asked: Asked) -> int:
         """Send a question; return 0, since a serial line has no transactions."""
         self._asked, self._heard = asked, b""
-        self._transport.write(asked.frame)
-        self._sent, self._whole = self._loop.time(), asked.seconds
-        if self._paced:
-            self._rest(self._whole)
+        frame = asked.frame
+        if self._fd is not None:  # at once, not in the next turn of the loop
+            with contextlib.suppress(OSError):  # the transport will meet it, too, and says what is wrong
+                frame = frame[os.write(self._fd, frame) :]
+        if frame:
+            self._transport.write(frame)
+        self._sent, self._came = monotonic(), self._begins is None
+        if self._begins is not None:
+            self._rest(self._sent + asked.seconds + self._begins)
         return 0
 
     def forget(self, transaction: int) -> None:
@@ -150,8 +165,7 @@ class RtuWire(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the connection; nothing is reported any more."""
         self._closed = True
-        if self._later is not None:
-            self._later.cancel()
+        self._alarm.close()
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -177,25 +191,38 @@ class RtuWire(asyncio.BufferedProtocol):
         except (DeviceSaidNo, BadReply) as error:
             result = error
         if result is not None:
+            self._learn(self._asked)
             self._asked = None
-            self._paced = self._loop.time() - self._sent >= self._whole
             self._owner.replied(0, result)
-        elif self._fd is not None and len(self._heard) > 1:
-            missing = (question.size + 3 if not self._heard[1] & 0x80 else 5) - len(self._heard)
-            self._rest(missing * self._byte)
+        else:
+            self._came = True
+            if self._fd is not None and len(self._heard) > 1:
+                missing = (question.size + 3 if not self._heard[1] & 0x80 else 5) - len(self._heard)
+                self._rest(monotonic() + missing * self._byte)
 
-    def _rest(self, seconds: float) -> None:
-        """Do not look at the port for some time [s]."""
-        if self._fd is not None:
-            if self._later is not None:
-                self._later.cancel()
-            self._loop.remove_reader(self._fd)
-            self._later = self._loop.call_later(seconds, self._listen)
+    def _learn(self, asked: Asked) -> None:
+        """Note how long the device took until it replied."""
+        begins = monotonic() - self._sent - (len(asked.frame) + len(self._heard)) * self._byte
+        if begins < 0.0:
+            self._begins = None
+        elif self._begins is None:
+            self._begins = begins
+        else:
+            self._begins = min(begins, _LATER * self._begins + self._byte) if self._came else _SOONER * self._begins
+
+    def _rest(self, until: float) -> None:
+        """Do not look at the port until some time [s]."""
+        if self._listens:
+            self._loop.remove_reader(self._fd)  # type: ignore[arg-type]  # only on a port
+            self._listens = False
+        self._alarm.set(until)
 
     def _listen(self) -> None:
-        self._later = None
-        if not self._closed and self._fd is not None:
-            self._loop.add_reader(self._fd, self._transport.intern_read_ready)  # type: ignore[attr-defined]  # pymodbus's serial transport
+        if not self._closed:
+            self._listens = True
+            self._loop.add_reader(self._fd, self._transport.intern_read_ready)  # type: ignore[arg-type]
+            self._transport.intern_read_ready()
+            self._came = True  # what was not there by now
 
     def eof_received(self) -> bool:
         """Let the transport close."""
@@ -203,6 +230,7 @@ class RtuWire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, unless it closed the connection itself."""
+        self._alarm.close()
         if not self._closed:
             self._closed = True
             self._owner.dropped(f"the connection dropped: {exc}" if exc else "the connection was closed by the other end")

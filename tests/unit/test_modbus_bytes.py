@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
+import time
+import tty
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.modbus_frames import BadReply, DeviceSaidNo, crc16, read, rtu_asked, tcp_asked
+from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, crc16, read, rtu_asked, rtu_frame, tcp_asked
 from drivers.modbus_wire import RtuWire, TcpWire
 
 QUESTION = read("input", 3, 2)
@@ -123,5 +126,83 @@ def test_on_a_line(first: bool, pieces: list[bytes | str]) -> None:
             assert owner.replies[0][1] == REPLY[2:]
             assert b"".join(heard).startswith(good)
         assert owner.stales >= (0 if first else len(heard))
+
+    asyncio.run(main())
+
+
+class PacedPort(Transport):
+    """A serial port whose reply comes in byte by byte, `begins` [s] after the request, or all at once."""
+
+    def __init__(self, byte: float, begins: float) -> None:
+        super().__init__()
+        self.byte, self.begins = byte, begins
+        self.wire: RtuWire | None = None
+        self.looks, self.read, self.due = 0, 0, 0.0
+
+    def ask(self, asked: Asked) -> None:
+        assert self.wire is not None
+        self.looks = self.read = 0
+        self.due = time.monotonic() + len(asked.frame) * self.byte + self.begins
+        self.wire.send(asked)
+
+    def intern_read_ready(self) -> None:
+        self.looks += 1
+        there = len(LINE_REPLY) if not self.byte else int((time.monotonic() - self.due) / self.byte)
+        if data := LINE_REPLY[self.read : max(there, 0)]:
+            self.read += len(data)
+            assert self.wire is not None
+            self.wire.data_received(data)
+
+
+LINE_REPLY = bytes((7,)) + REPLY + crc16(bytes((7,)) + REPLY).to_bytes(2, "little")
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_port_is_looked_at_when_the_reply_is_due_if_the_line_keeps_its_speed(keeps: bool) -> None:
+    async def main() -> list[int]:
+        fd, end = os.openpty()  # what the loop watches: nothing comes in there
+        tty.setraw(fd)
+        byte, looks = 0.0005, []
+        owner, port = Owner(), PacedPort(byte if keeps else 0.0, 0.004)
+        wire = port.wire = RtuWire(cast(asyncio.Transport, port), owner, byte, end)
+        for count in range(1, 31):
+            port.ask(rtu_asked(7, QUESTION, byte))
+            assert os.read(fd, 100) == rtu_frame(7, QUESTION)
+            async with asyncio.timeout(10.0):
+                while len(owner.replies) < count:
+                    if count == 1 or not keeps:
+                        port.intern_read_ready()  # as the loop does when a piece comes
+                    await asyncio.sleep(0.0001)
+            assert owner.replies[-1] == (0, REPLY[2:])
+            looks.append(port.looks)
+        wire.close()
+        os.close(fd)
+        os.close(end)
+        return looks
+
+    looks = asyncio.run(main())
+    if keeps:
+        assert looks[0] > 1, "nothing is known of the line"
+        assert sum(looks[1:]) <= 2.5 * len(looks[1:]), f"looked for too often: {looks}"
+    else:
+        assert set(looks) == {1}, "nobody waits for what is there"
+
+
+def test_a_port_that_is_lost_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        fd, end = os.openpty()
+        before = len(os.listdir("/proc/self/fd"))
+        for closes in (True, False):
+            wire = RtuWire(cast(asyncio.Transport, PacedPort(0.0005, 0.004)), Owner(), 0.0005, end)
+            wire.send(rtu_asked(7, QUESTION, 0.0005))
+            wire.data_received(LINE_REPLY[:4])  # the rest is waited for
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+            if closes:
+                wire.close()
+            else:
+                wire.connection_lost(OSError("unplugged"))
+            assert len(os.listdir("/proc/self/fd")) == before
+        os.close(fd)
+        os.close(end)
 
     asyncio.run(main())
