@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,15 @@ UInts = NDArray[np.uint32]
 NUMBERS: Final = {1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<u4", 8: "<i8", 9: "<u8", 10: "<f4", 11: "<f8"}
 _TAIL: Final = ((2, "status", "<u4"), (4, "source", "<i8"), (16, "source10ps", "<u2"), (8, "server", "<i8"), (32, "server10ps", "<u2"))  # wire order
 _TAILS: Final = tuple(sum(np.dtype(kind).itemsize for bit, _, kind in _TAIL if mask & bit) for mask in range(64))
+_STATUS: Final = 2
+_SOURCE: Final = 4
+_SERVER: Final = 8
+_TICKS: Final = _SOURCE | _SERVER
+_TIMES: Final = _TICKS | 16 | 32  # with their picoseconds
+_NO_HANDLES: Final[UInts] = np.empty(0, dtype=np.uint32)
 _1970: Final = 116_444_736_000_000_000  # [100 ns] from 1601
 _MOST: Final = (2**63 - 1) // 100  # [100 ns] what nanoseconds can say, until 2262
+_IN_TENS: Final = (np.minimum(np.arange(2**16), 9999) // 100).astype(np.int8)  # [ns] of 10 ps; more than 9,999 count as that (part 6, 5.2.2.17)
 _LEARNED: Final = 32  # layouts that are kept
 
 
@@ -43,9 +49,8 @@ def _sizes() -> list[int]:
 _SIZES: Final = _sizes()
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """DataValues as arrays of shape (n,), in the order of the message."""
+class Columns(NamedTuple):
+    """DataValues as arrays of shape (n,), in the order of the message. They are not to be changed: several messages can share one."""
 
     handle: UInts  # the client's handle of each; empty in what is read
     kind: NDArray[np.uint8]  # the first byte of its variant: type, and 128 for an array; 0 where it brings no value
@@ -53,78 +58,169 @@ class Columns:
     status: UInts
     source: TimeArray  # [ns] since 1970; 0 where the device gives none
     server: TimeArray  # [ns] since 1970; 0 where the server gives none
-    start: IndexArray  # where each DataValue is in the message
+    start: IndexArray | range  # where each DataValue is in the message
     end: int  # where all of them end
-    one_kind: int = -1  # the type of all; -1 where they differ
-
-    def first(self, n: int) -> Columns:
-        """Return the first `n`."""
-        if n == len(self.kind):
-            return self
-        end = int(self.start[n])
-        return Columns(
-            self.handle[:n], self.kind[:n], self.value[:n], self.status[:n], self.source[:n], self.server[:n], self.start[:n], end, self.one_kind
-        )
+    one_kind: int = -1  # the type of all; -1 where they may differ
 
     def at(self, places: IndexArray) -> Columns:
         """Return those at some positions."""
-        handle = self.handle[places] if len(self.handle) else self.handle
-        start = self.start[places]
-        return Columns(handle, self.kind[places], self.value[places], self.status[places], self.source[places], self.server[places], start, self.end)
+        return self._replace(
+            handle=self.handle[places] if len(self.handle) else self.handle,
+            kind=self.kind[places],
+            value=self.value[places],
+            status=self.status[places],
+            source=self.source[places],
+            server=self.server[places],
+            start=np.asarray(self.start)[places],
+        )
 
     def with_number(self, place: int, kind: int, number: float) -> Columns:
         """Return the one at a position as a number that was found inside of it."""
         one = self.at(np.array([place]))
-        return replace(one, kind=np.array([kind], dtype=np.uint8), value=np.array([number]))
+        return one._replace(kind=np.array([kind], dtype=np.uint8), value=np.array([number]), one_kind=kind)
 
 
 def nanoseconds(ticks: TimeArray, tens: NDArray[np.uint16] | None = None) -> TimeArray:
     """Return times [ns] since 1970 of those in 100 ns since 1601 and their picoseconds in tens; 0 for none and for what ns cannot say."""
-    since: TimeArray = ticks.astype(np.int64)  # its own, and aligned
+    since: TimeArray = ticks.astype(np.int64, order="C")  # its own, and aligned
     since -= _1970  # what does not fit wraps to what is out of range
-    if tens is None and since.size and since.min() > 0 and since.max() < _MOST:
-        since *= 100
-        return since
-    known = (since > 0) & (since < _MOST)
-    times = np.where(known, np.where(known, since, 0) * 100, 0)
+    odd = np.maximum.reduce(since.view(np.uint64), axis=None, initial=0) >= _MOST  # as such, what is before 1970 is beyond all
+    known = (since > 0) & (since < _MOST) if odd else None
+    if known is not None:
+        since[~known] = 0
+    since *= 100
     if tens is not None:
-        times += np.where(known, np.minimum(tens, 9999) // 100, 0).astype(np.int64)
-    return times
+        since += _IN_TENS[tens] if known is None else np.where(known, _IN_TENS[tens], 0)
+    return since
 
 
 @functools.cache
 def _row(code: int, lead: int) -> np.dtype[Any]:
-    """Return the layout of one DataValue of fixed size behind `lead` bytes (0, or 4 of a handle)."""
+    """Return the layout of one DataValue of fixed size behind `lead` bytes (0, or 4 of a handle).
+
+    Besides its fields it has `times`, the source's and the server's, where they are alike.
+    """
     mask, kind = code >> 8, code & 0xFF
-    fields = [("handle", "<u4")] if lead else []
+    fields: list[tuple[str, str]] = [("handle", "<u4")] if lead else []
     fields.append(("mask", "u1"))
     if mask & 1:
         fields.append(("kind", "u1"))
         if FIXED.get(kind):
             fields.append(("value", NUMBERS.get(kind, f"V{FIXED[kind]}")))
     fields += [(name, type_) for bit, name, type_ in _TAIL if mask & bit]
-    return np.dtype(fields)
+    plain = np.dtype(fields)
+    formats: dict[str, tuple[Any, int]] = {name: plain.fields[name][:2] for name in plain.names or ()}  # type: ignore[index]
+    if mask & _TIMES in (_TICKS, _TIMES):
+        one: list[tuple[str, str]] = [("ticks", "<i8"), ("tens", "<u2")][: 1 if mask & _TIMES == _TICKS else 2]
+        formats["times"] = (np.dtype((one, (2,))), formats["source"][1])
+    return np.dtype(
+        {
+            "names": list(formats),
+            "formats": [format_ for format_, _ in formats.values()],
+            "offsets": [offset for _, offset in formats.values()],
+            "itemsize": plain.itemsize,
+        }
+    )
+
+
+def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
+    """Return the values when all have the mask and type of the first; None when they do not."""
+    first = at + lead
+    if first >= len(data) or (mask := data[first]) > 63:
+        return None
+    kind = 0
+    if mask & 1:
+        if first + 1 == len(data):
+            return None
+        kind = data[first + 1]
+    code = mask << 8 | kind
+    step = _SIZES[code] + lead
+    end = at + n * step
+    if not _SIZES[code] or end > len(data) or data[first:end:step] != bytes((mask,)) * n:
+        return None
+    if mask & 1 and data[first + 1 : end : step] != bytes((kind,)) * n:
+        return None
+    rows = np.frombuffer(data, _row(code, lead), n, at)
+    if mask & _TIMES in (_TICKS, _TIMES):
+        times = rows["times"].T
+        source, server = nanoseconds(times["ticks"], times["tens"] if mask & 16 else None)
+    else:
+        source = nanoseconds(rows["source"], rows["source10ps"] if mask & 16 else None) if mask & _SOURCE else _same(0, "i8", n)
+        server = nanoseconds(rows["server"], rows["server10ps"] if mask & 32 else None) if mask & _SERVER else _same(0, "i8", n)
+    return Columns(
+        rows["handle"] if lead else _NO_HANDLES,
+        _same(kind, "u1", n),
+        _numbers(rows["value"], kind) if kind in NUMBERS else _same(math.nan, "f8", n),
+        rows["status"].astype(np.uint32) if mask & _STATUS else _same(0, "u4", n),
+        source,
+        server,
+        range(first, end, step),
+        end,
+        kind,
+    )
+
+
+def _same(value: float, kind: str, n: int) -> NDArray[Any]:
+    """Return `n` times the same."""
+    return _block(value, kind, n.bit_length())[:n]
+
+
+@functools.cache
+def _block(value: float, kind: str, bits: int) -> NDArray[Any]:
+    return np.full(1 << bits, value, dtype=kind)
+
+
+def _numbers(values: Any, kind: int) -> FloatArray:
+    """Return values of a type of `NUMBERS` as numbers."""
+    if kind == 1:
+        values = values != 0
+    elif kind == 10:
+        with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+            widened: FloatArray = values.astype(np.float64)
+            return widened
+    numbers: FloatArray = values.astype(np.float64)
+    return numbers
 
 
 class _Group:
     """The DataValues of one mask and type in a layout: where in the message, and at which places of its arrays."""
 
-    __slots__ = ("bytes", "code", "places", "row")
-
     def __init__(self, code: int, lead: int, places: IndexArray, starts: IndexArray) -> None:
-        self.code, self.places = code, places
-        self.row = _row(code, lead)
-        self.bytes = (starts - lead)[:, None] + np.arange(self.row.itemsize)
+        self.code = code
+        self._row = _row(code, lead)
+        self.places: IndexArray | slice = places
+        self._begin = int(starts[0]) - lead
+        self._bytes: IndexArray | None = None
+        if places[-1] - places[0] == len(places) - 1:  # one behind the other
+            self.places = slice(int(places[0]), int(places[-1]) + 1)
+        else:
+            self._bytes = (starts - lead)[:, None] + np.arange(self._row.itemsize)
+        self._n = len(places)
+
+    def rows(self, message: NDArray[np.uint8]) -> Any:
+        """Return the values in a message that begins where the layout does."""
+        if self._bytes is None:
+            return np.frombuffer(message, self._row, self._n, self._begin)
+        return message[self._bytes].view(self._row)[:, 0]
 
 
 class _Layout:
-    """Where `n` DataValues of fixed size are behind `at`."""
-
-    __slots__ = ("groups", "size", "starts")
+    """Where DataValues of fixed size are behind some place."""
 
     def __init__(self, starts: IndexArray, codes: IndexArray, size: int, lead: int) -> None:
-        self.starts, self.size = starts, size
-        self.groups = [_Group(int(code), lead, places, starts[places]) for code in np.unique(codes) for places in (np.flatnonzero(codes == code),)]
+        self._starts, self._size, self._lead = starts, size, lead
+        self._groups = [_Group(int(code), lead, places, starts[places]) for code in np.unique(codes) for places in (np.flatnonzero(codes == code),)]
+
+    def columns(self, data: bytes, at: int) -> Columns | None:
+        """Return the values of a message; None when it has another layout."""
+        if at + self._size > len(data):
+            return None
+        message = np.frombuffer(data, np.uint8, self._size, at)
+        filling = _Filling(len(self._starts), self._lead)
+        for group in self._groups:
+            if not filling.take(group.places, group.rows(message), group.code):
+                return None
+        return filling.columns(self._starts + at, at + self._size)
 
 
 class _Filling:
@@ -142,30 +238,28 @@ class _Filling:
 
     def take(self, places: IndexArray | slice, rows: Any, code: int) -> bool:
         """Take rows of one mask and type; False when they are not."""
-        names = rows.dtype.names
         if (rows["mask"] != code >> 8).any():
             return False
-        if "kind" in names:
-            if (rows["kind"] != code & 0xFF).any():
+        if code >> 8 & 1:
+            kind = code & 0xFF
+            if (rows["kind"] != kind).any():
                 return False
-            self.kind[places] = code & 0xFF
-            if (code & 0xFF) in NUMBERS:
-                with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
-                    self.value[places] = rows["value"] if code & 0xFF != 1 else rows["value"] != 0
+            self.kind[places] = kind
+            if kind in NUMBERS:
+                self.value[places] = _numbers(rows["value"], kind)
         if len(self.handle):
             self.handle[places] = rows["handle"]
-        self.take_tail(places, rows)
+        self.take_tail(places, rows, code >> 8)
         return True
 
-    def take_tail(self, places: IndexArray | slice, rows: Any) -> None:
+    def take_tail(self, places: IndexArray | slice, rows: Any, mask: int) -> None:
         """Take the status and times of rows."""
-        names = rows.dtype.names
-        if "status" in names:
+        if mask & _STATUS:
             self.status[places] = rows["status"]
-        if "source" in names:
-            self.source[places] = nanoseconds(rows["source"], rows["source10ps"] if "source10ps" in names else None)
-        if "server" in names:
-            self.server[places] = nanoseconds(rows["server"], rows["server10ps"] if "server10ps" in names else None)
+        if mask & _SOURCE:
+            self.source[places] = nanoseconds(rows["source"], rows["source10ps"] if mask & 16 else None)
+        if mask & _SERVER:
+            self.server[places] = nanoseconds(rows["server"], rows["server10ps"] if mask & 32 else None)
 
     def columns(self, starts: IndexArray, end: int) -> Columns:
         return Columns(self.handle, self.kind, self.value, self.status, self.source, self.server, starts, end)
@@ -187,7 +281,7 @@ class Decoder:
         if (columns := _uniform(data, at, n, lead)) is not None:
             return columns
         layout = self._layouts.get((n, lead))
-        if layout is not None and (columns := _mixed(data, at, n, lead, layout)) is not None:
+        if layout is not None and (columns := layout.columns(data, at)) is not None:
             return columns
         return self._learn(data, at, n, lead)
 
@@ -220,81 +314,9 @@ class Decoder:
         if len(self._layouts) >= _LEARNED:
             self._layouts.clear()
         self._layouts[n, lead] = layout
-        columns = _mixed(data, begin, n, lead, layout)
+        columns = layout.columns(data, begin)
         assert columns is not None  # it was made from this message
         return columns
-
-
-def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
-    """Return the values when all have the mask and type of the first; None when they do not."""
-    first = at + lead
-    if first >= len(data) or (mask := data[first]) > 63:
-        return None
-    if not mask & 1:
-        code = mask << 8
-    elif first + 1 < len(data):
-        code = mask << 8 | data[first + 1]
-    else:
-        return None
-    step = _SIZES[code] + lead
-    if not _SIZES[code] or at + n * step > len(data):
-        return None
-    end = at + n * step
-    if data[first:end:step] != bytes((mask,)) * n:
-        return None
-    kind = code & 0xFF
-    if mask & 1 and data[first + 1 : end : step] != bytes((kind,)) * n:
-        return None
-    rows = np.frombuffer(data, _row(code, lead), n, at)
-    if not mask & 1 or kind not in NUMBERS:
-        value = np.full(n, np.nan)
-    elif kind == 10:
-        with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
-            value = rows["value"].astype(np.float64)
-    else:
-        value = rows["value"].astype(np.float64) if kind != 1 else (rows["value"] != 0).astype(np.float64)
-    none = _nothing(n)
-    return Columns(
-        rows["handle"].astype(np.uint32) if lead else _NO_HANDLES,
-        _of_one_kind(kind if mask & 1 else 0, n),
-        value,
-        rows["status"].astype(np.uint32) if mask & 2 else _nothing_said(n),
-        nanoseconds(rows["source"], rows["source10ps"] if mask & 16 else None) if mask & 4 else none,
-        nanoseconds(rows["server"], rows["server10ps"] if mask & 32 else None) if mask & 8 else none,
-        np.arange(first, end, step),
-        end,
-        kind if mask & 1 else 0,
-    )
-
-
-_NO_HANDLES: Final[UInts] = np.empty(0, dtype=np.uint32)
-
-
-@functools.lru_cache(_LEARNED)
-def _nothing(n: int) -> TimeArray:
-    return np.broadcast_to(np.int64(0), n)
-
-
-@functools.lru_cache(_LEARNED)
-def _of_one_kind(kind: int, n: int) -> NDArray[np.uint8]:
-    return np.broadcast_to(np.uint8(kind), n)
-
-
-@functools.lru_cache(_LEARNED)
-def _nothing_said(n: int) -> UInts:
-    return np.broadcast_to(np.uint32(0), n)
-
-
-def _mixed(data: bytes, at: int, n: int, lead: int, layout: _Layout) -> Columns | None:
-    """Return the values by a learned layout; None when the message has another one."""
-    if at + layout.size > len(data):
-        return None
-    message = np.frombuffer(data, np.uint8, layout.size, at)
-    filling = _Filling(n, lead)
-    for group in layout.groups:
-        if not filling.take(group.places, message[group.bytes].view(group.row)[:, 0], group.code):
-            return None
-    return filling.columns(layout.starts + at, at + layout.size)
 
 
 def _with_odd(data: bytes, starts: IndexArray, codes: IndexArray, odd: IndexArray, end: int, lead: int) -> Columns:
@@ -306,14 +328,14 @@ def _with_odd(data: bytes, starts: IndexArray, codes: IndexArray, odd: IndexArra
     for code in np.unique(codes[fixed]):
         places = np.flatnonzero(fixed & (codes == code))
         group = _Group(int(code), lead, places, starts[places])
-        filling.take(places, message[group.bytes].view(group.row)[:, 0], int(code))
+        filling.take(group.places, group.rows(message), group.code)
     for place in odd.tolist():
         start = int(starts[place])
         filling.kind[place] = data[start + 1]
         if lead:
             (filling.handle[place],) = struct.unpack_from("<I", data, start - lead)
         # as a row whose mask is the last byte of the value
-        filling.take_tail(slice(place, place + 1), np.frombuffer(data, _row((data[start] & ~1) << 8, 0), 1, value_end(data, start) - 1))
+        filling.take_tail(slice(place, place + 1), np.frombuffer(data, _row((data[start] & ~1) << 8, 0), 1, value_end(data, start) - 1), data[start])
     return filling.columns(starts, end)
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -70,8 +69,7 @@ class ServiceFault(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The header of a reply: what it is, when it was sent on the server's clock [100 ns from 1601; 0: unknown], for which request."""
 
     kind: int
@@ -81,8 +79,7 @@ class Reply:
     body: int  # offset of what follows
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(NamedTuple):
     """What a server publishes: for which subscription, the message's number, when it was sent [100 ns from 1601], and where its parts are."""
 
     subscription: int
@@ -205,15 +202,16 @@ def _end(data: bytes, at: int) -> None:
         raise Malformed(f"{len(data) - end} bytes behind the end of a reply")
 
 
-def read_reply(data: bytes, n: int, decoder: Decoder, handle: int | None = None) -> tuple[Columns, Reply]:
-    """Return the `n` values of a reply to a read request, and its header; raise `ServiceFault` or `Malformed`."""
+def read_reply(data: bytes, n: int, decoder: Decoder, handle: int | None = None, apart: int = 0) -> tuple[Columns, Columns, Reply]:
+    """Return the `n` values of a reply to a read request, the last `apart` by themselves, and its header; raise `ServiceFault` or `Malformed`."""
     found = _expect(data, READ, handle)
     got, at = length(data, found.body)
     if got != n:
         raise Malformed(f"asked for {n} values, got {got}")
-    columns = decoder.decode(data, at, n)
-    _end(data, columns.end)
-    return columns, found
+    columns = decoder.decode(data, at, n - apart)
+    last = decoder.decode(data, columns.end, apart)
+    _end(data, last.end)
+    return columns, last, found
 
 
 def status_reply(data: bytes, asked: int, n: int, handle: int | None = None) -> UInts:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import variant_from_binary
@@ -20,12 +19,12 @@ __all__ = ["AT_ONCE", "Found", "Reader"]
 AT_ONCE: Final = 1024  # values in one request, so that none takes long to decode
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One reply: the whole message, and its values."""
+class Found(NamedTuple):
+    """One reply: the whole message, and its values, of which the last may be apart."""
 
     data: bytes
     columns: Columns
+    last: Columns
     header: Reply
 
     def good(self, place: int) -> bool:
@@ -57,11 +56,10 @@ class Reader:
         groups = [items[begin : begin + self.at_once] for begin in range(0, len(items), self.at_once)]
         return [(messages.read_body(group), len(group)) for group in groups]
 
-    async def one(self, body: bytes, n: int) -> Found:
-        """Return the values of one request."""
+    async def one(self, body: bytes, n: int, apart: int = 0) -> Found:
+        """Return the `n` values of one request, the last `apart` by themselves."""
         data, handle = await self.channel.ask(messages.READ, body, self.timeout)
-        columns, header = messages.read_reply(data, n, self.decoder, handle)
-        return Found(data, columns, header)
+        return Found(data, *messages.read_reply(data, n, self.decoder, handle, apart))
 
     async def values(self, items: Sequence[bytes]) -> list[tuple[Found, int]]:
         """Return, for each of `items`, the reply and the place in it."""

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from asyncua import ua
@@ -23,20 +23,22 @@ from drivers import opcua_messages as messages
 from drivers.device import Device
 from drivers.driver import DriverMetrics, ErrorKind, Reading
 from drivers.opcua_channel import Channel
+from drivers.opcua_codec import Columns
 from drivers.opcua_lookup import Structures, read_limits, signal_problems
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import BoundMethod, find_methods
 from drivers.opcua_reader import Found, Reader
 from drivers.opcua_structure import find_number
 from drivers.opcua_subscription import NoSubscription, Subscription, note
-from drivers.opcua_table import Table
+from drivers.opcua_table import Places, Table
 from drivers.opcua_value import local_node
+from drivers.tags import BoolArray
 
 __all__ = ["Lost", "Session", "WrongDevice", "open_session"]
 
 log = logging.getLogger(__name__)
 
-_BEAT: Final = 0.5  # [s] between two looks at the identity of a device that is subscribed to
+_BEAT: Final = 1.0  # [s] between two looks at the identity of a device that is subscribed to
 _AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
 _AGAIN: Final = 60.0  # [s] until a server that had no subscription for us is asked again
@@ -57,6 +59,16 @@ class Lost(Exception):
     def __init__(self, kind: ErrorKind, why: str) -> None:
         super().__init__(why)
         self.kind: ErrorKind = kind
+
+
+class _Parcel(NamedTuple):
+    """A request, how many values it reads, whether the last is the identity, where the others go, and which of those can be used."""
+
+    body: bytes
+    n: int
+    apart: int
+    places: Places
+    used: BoolArray
 
 
 class Session:
@@ -87,8 +99,18 @@ class Session:
     def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
         """Make the requests: `items` are the nodes of the table's items."""
         self.table = table
-        self._used = np.array([table.usable_item(item) for item in range(len(items))], dtype=np.bool_)
-        self._parcels = self.reader.parcels([messages.read_item(node) for node in (*items, identity)])
+        used = np.array([table.usable_item(item) for item in range(len(items))], dtype=np.bool_)
+        groups = [range(len(items))[begin : begin + self.reader.at_once] for begin in range(0, len(items), self.reader.at_once)]
+        if not groups or len(groups[-1]) == self.reader.at_once:
+            groups.append(range(0))
+        self._parcels: list[_Parcel] = []
+        for group in groups:
+            asked = [messages.read_item(items[item]) for item in group]
+            apart = 1 if group is groups[-1] else 0
+            if apart:
+                asked.append(messages.read_item(identity))
+            places = table.places(np.array(group, dtype=np.intp), lasting=True)
+            self._parcels.append(_Parcel(messages.read_body(asked), len(asked), apart, places, used[group.start : group.stop]))
         self._identity = messages.read_body([messages.read_item(identity)])
 
     @property
@@ -161,7 +183,7 @@ class Session:
         self._beat_due = sent + _BEAT
         self._metrics.round_trip = time.monotonic() - sent
         subscription.clock(sent, found.header.time)
-        self._check_identity(found, 0)
+        self._check_identity(found.columns)
 
     async def _audit(self, subscription: Subscription, now: float) -> None:
         """Read everything, and compare it with what was reported."""
@@ -187,36 +209,34 @@ class Session:
 
     async def read_all(self) -> tuple[Found, float]:
         """Read all items and the identity into the table; return the last reply and when it was asked for [s, monotonic]."""
-        begin = 0
         begun = time.monotonic()
-        replies = []
-        for body, n in self._parcels:
+        replies: list[tuple[Found, float]] = []
+        for parcel in self._parcels:
             sent = time.monotonic()
-            replies.append((await self.reader.one(body, n), n, sent))
-        found, n, sent = replies[-1]
-        self._check_identity(found, n - 1)  # before anything of another device is taken
-        for found, n, sent in replies:
-            k = min(n, len(self.table.items) - begin)
-            columns = found.columns.first(k)
-            if self.registered and (np.isin(columns.status, _UNKNOWN) & self._used[begin : begin + k]).any():
+            replies.append((await self.reader.one(parcel.body, parcel.n, parcel.apart), sent))
+        found, sent = replies[-1]
+        self._check_identity(found.last)  # before anything of another device is taken
+        if self.subscription is not None:
+            self.table.remember()
+        for parcel, (found, sent) in zip(self._parcels, replies, strict=True):
+            if self.registered and (np.isin(found.columns.status, _UNKNOWN) & parcel.used).any():
                 raise Lost("reply", "the server has forgotten the nodes that were registered; registering them again")
-            taken = self.table.take(np.arange(begin, begin + k), columns, sent)
-            for position in taken.odd:
-                self.table.take_odd(begin + position, position, columns, found.data, sent, taken)
+            taken = self.table.take(parcel.places, found.columns, sent)
+            for item, position in parcel.places.odd:
+                self.table.take_odd(item, position, found.columns, found.data, sent, taken)
             note(self._metrics, taken)
-            begin += n
         self._metrics.round_trip = time.monotonic() - begun
         return found, sent
 
-    def _check_identity(self, found: Found, place: int) -> None:
+    def _check_identity(self, found: Columns) -> None:
         """Raise `WrongDevice` when what was read is not the profile's identity."""
         identity = self._device.profile.identity
         at, where = identity.at, self._device.address
-        status = int(found.columns.status[place])
-        if not found.columns.kind[place] or status >> 30:
+        status = int(found.status[0])
+        if not found.kind[0] or status >> 30:
             name = ua.StatusCode(ua.UInt32(status)).name if status else "no value"
             raise WrongDevice(f"identity at {at} could not be read ({name}): another device answers at {where}")
-        value = float(found.columns.value[place])
+        value = float(found.value[0])
         if value != identity.value:
             raise WrongDevice(f"identity is {_digits(value)} at {at}, expected {_digits(identity.value)}: another device answers at {where}")
 

@@ -195,13 +195,13 @@ class Subscription:
             raise Malformed(f"a notification of {end - start} bytes that ends elsewhere")
 
     def _values(self, data: bytes, columns: Columns, when: float) -> Iterator[None]:
-        items = columns.handle.astype(np.intp)
-        if items.max(initial=0) >= len(self._table.items):
-            raise Malformed(f"a value for handle {items.max()}, of {len(self._table.items)}")
-        taken = self._table.take(items, columns, when, report=True)
-        for position in taken.odd:
+        if (last := int(np.maximum.reduce(columns.handle, initial=0))) >= len(self._table.items):
+            raise Malformed(f"a value for handle {last}, of {len(self._table.items)}")
+        places = self._table.places(columns.handle)
+        taken = self._table.take(places, columns, when, report=True)
+        for item, position in places.odd:
             yield
-            self._table.take_odd(int(items[position]), position, columns, data, when, taken)
+            self._table.take_odd(item, position, columns, data, when, taken)
         note(self._metrics, taken)
         self.changed |= taken.changed
 

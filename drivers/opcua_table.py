@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from drivers.device import Device, SignalType
 from drivers.driver import Reading
-from drivers.opcua_codec import Columns, array_element
+from drivers.opcua_codec import Columns, UInts, array_element
 from drivers.tags import BoolArray, FloatArray, IndexArray, Quality, QualityArray, TimeArray
 
-__all__ = ["KINDS", "OVERFLOW", "Table", "Taken"]
+__all__ = ["KINDS", "OVERFLOW", "Places", "Table", "Taken"]
 
 # types of variants (part 6, 5.1.2)
 KINDS: Final[dict[SignalType, int]] = {
@@ -45,7 +45,15 @@ class Taken:
     overflows: int = 0  # values whose queue has lost some
     types: int = 0  # values that are not of the signal's type
     changed: bool = False  # what a value means has changed: look it up again
-    odd: list[int] = field(default_factory=list)  # positions of arrays and structures, for `take_odd`
+
+
+class Places(NamedTuple):
+    """Where in a table the values of some items go."""
+
+    at: IndexArray | slice  # of those that are one signal each
+    positions: IndexArray | None  # of those, among the values; None: all are
+    odd: tuple[tuple[int, int], ...]  # item, and position among the values, of each array and structure
+    whole: bool = False  # whether they are known to be all that the table has, in its order
 
 
 class Table:
@@ -68,10 +76,10 @@ class Table:
                 self._parts.setdefault(item, []).append((place, _element(signal.element)))
             else:
                 self._place[item] = place
-        self._plain = not self._parts  # then an item is the signal at its place
         self._kind = np.array([KINDS[signal.type] for signal in signals], dtype=np.uint8)
         self._one_kind = int(self._kind[0]) if (self._kind == self._kind[0]).all() else -2
         self._all_usable = bool(usable.all())
+        self._all_good: QualityArray = np.full(n, _GOOD, dtype=np.uint8)
         self._scale = np.array([signal.scale for signal in signals])
         self._offset = np.array([signal.offset for signal in signals])
         self._scaled = bool((self._scale != 1.0).any() or (self._offset != 0.0).any())
@@ -88,7 +96,9 @@ class Table:
         self._reported_in: IndexArray = np.full(n, -1, dtype=np.intp)  # the round, from one comparison to the next, of its last report
         self._round = 0
         self.doubt: IndexArray = np.zeros(n, dtype=np.intp)  # how many comparisons in a row found a change that was not reported
+        self._doubts = False
         self._whole = np.isin(np.arange(n), self._place)  # whether it is an item by itself
+        self._lent = False  # others see the arrays below: copied before they are changed, and those of qualities always
         self.value: FloatArray = np.full(n, np.nan)
         self.quality: QualityArray = np.full(n, _BAD, dtype=np.uint8)
         self.source: TimeArray = np.zeros(n, dtype=np.int64)
@@ -135,31 +145,73 @@ class Table:
         self._held[places] = self.source[places]
         self._holding = max(self._holding, until)
 
-    def take(self, items: IndexArray, columns: Columns, received: float, *, report: bool = False) -> Taken:
-        """Take values of `items`, shape (k,), known to be current at `received` [s, monotonic]; `report`: a subscription has reported them."""
-        status = columns.status
+    def places(self, items: IndexArray | UInts, *, lasting: bool = False) -> Places:
+        """Return where the values of items go, as quick to use as can be when it is `lasting`; raise `IndexError` for one that there is not."""
+        if self._parts:
+            at = self._place[items]
+            odd = tuple((item, position) for position, item in enumerate(items.tolist()) if item in self._parts)
+            if odd:
+                return Places(at[at >= 0], np.flatnonzero(at >= 0), odd)
+        else:  # an item is the signal at its place
+            at = items.astype(np.intp)
+        run = _run(at) if lasting else None
+        return Places(at if run is None else run, None, (), run == slice(0, len(self.value)))
+
+    def take(self, places: Places, columns: Columns, received: float, *, report: bool = False) -> Taken:
+        """Take the values for some places, known to be current at `received` [s, monotonic]; `report`: a subscription has reported them.
+
+        What is odd is left for `take_odd`.
+        """
         taken = Taken()
-        if status.any():
-            taken.overflows = int(((status & OVERFLOW) == OVERFLOW).sum())
-            taken.changed = bool((status & _SEMANTICS).any())
-        if self._plain:
-            places = _run(items) or self._place[items]
-            self._put(places, columns, received, taken)
-            if report:
-                self._report(places)
-            return taken
-        places = self._place[items]
-        plain = places >= 0
-        taken.odd = [position for position, item in enumerate(items.tolist()) if item in self._parts]
-        one = np.flatnonzero(plain)
-        self._put(places[one], columns.at(one), received, taken)
+        good = not np.logical_or.reduce(columns.status)
+        if not good:
+            taken.overflows = int(((columns.status & OVERFLOW) == OVERFLOW).sum())
+            taken.changed = bool((columns.status & _SEMANTICS).any())
+        if places.positions is not None:
+            columns = columns.at(places.positions)
+        simple = good and columns.one_kind == self._one_kind and self._all_usable and received >= self._holding and not self._banded
+        if not simple or not self._put_simple(places, columns, received):
+            self._put(places.at, columns, received, taken)
         if report:
-            self._report(places[one])
+            self._reported_in[places.at] = self._round
         return taken
 
-    def _report(self, places: IndexArray | slice) -> None:
-        self._reported[places] = self.value[places]
-        self._reported_in[places] = self._round
+    def _put_simple(self, places: Places, columns: Columns, received: float) -> bool:
+        """Put what is good, of the only type that the profile has, and kept back by nothing; False when a value is not finite."""
+        value, at = columns.value, places.at
+        if self._scaled:
+            value = value * self._scale[at] + self._offset[at]
+        if not np.logical_and.reduce(np.isfinite(value)):
+            return False
+        if places.whole:  # nothing of what was known remains
+            self.value, self.source, self.server = value, columns.source, columns.server
+            self.quality, self.received = self._all_good, np.full(len(value), received)
+            self._lent = True
+            return True
+        self._own()
+        self.value[at] = value
+        self.source[at] = columns.source
+        self.server[at] = columns.server
+        self.received[at] = received
+        if self.quality is not self._all_good:
+            self._qualify(at, _GOOD)
+        return True
+
+    def remember(self) -> None:
+        """Note what was reported, before everything is read: see `compare`."""
+        self._reported = np.where(self._reported_in == self._round, self.value, self._reported)
+
+    def _own(self) -> None:
+        """Make sure that nobody else sees the arrays that will be changed."""
+        if self._lent:
+            self.value, self.source, self.server, self.received = (self.value.copy(), self.source.copy(), self.server.copy(), self.received.copy())
+            self._lent = False
+
+    def _qualify(self, places: IndexArray | slice, quality: QualityArray | np.uint8) -> None:
+        """Replace the qualities, which others see, by new ones."""
+        changed = self.quality.copy()
+        changed[places] = quality
+        self.quality = changed
 
     def compare(self) -> None:
         """Note which signals, as just read, differ from what was reported last by more than is kept back, and were not reported since the last time.
@@ -171,6 +223,7 @@ class Table:
         other |= np.isnan(self.value) != np.isnan(self._reported)
         silent = (other | (self._reported_in < 0)) & (self._reported_in < self._round) & self.usable & self._whole
         self.doubt = np.where(silent, self.doubt + 1, 0)
+        self._doubts = bool(silent.any())
         self._round += 1
 
     def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken) -> None:
@@ -180,43 +233,25 @@ class Table:
             kind, number = part(data, start)
             self._put(np.array([place]), columns.with_number(position, kind, number), received, taken)
 
-    def _put(
-        self,
-        places: IndexArray | slice,
-        columns: Columns,
-        received: float,
-        taken: Taken,
-    ) -> None:
-        value, status = columns.value, columns.status
-        number = value * self._scale[places] + self._offset[places] if self._scaled else value
-        hiding = received < self._holding or self._banded
-        if not hiding and self._simple(columns) and np.isfinite(number).all():
-            self.value[places] = number
-            self.quality[places] = _GOOD
-            self.source[places] = columns.source
-            self.server[places] = columns.server
-            self.received[places] = received
-            return
+    def _put(self, places: IndexArray | slice, columns: Columns, received: float, taken: Taken) -> None:
+        self._own()
+        number = columns.value * self._scale[places] + self._offset[places] if self._scaled else columns.value
         source, server = columns.source, columns.server
-        quality = np.minimum(status >> 30, 2).astype(np.uint8)
+        quality = np.minimum(columns.status >> 30, 2).astype(np.uint8)
         usable = self.usable[places]
         other = usable & (columns.kind != self._kind[places]) & (quality != _BAD)
         taken.types += int(other.sum())
         quality[other | ~usable | ~np.isfinite(number)] = _BAD
         number = np.where(quality == _BAD, np.nan, number)
-        if hiding:
+        if received < self._holding or self._banded:
             where = np.arange(len(self.value))[places]
             keep = ~self._hidden(where, number, quality, source, received)
             places, number, quality, source, server = where[keep], number[keep], quality[keep], source[keep], server[keep]
         self.value[places] = number
-        self.quality[places] = quality
+        self._qualify(places, quality)
         self.source[places] = source
         self.server[places] = server
         self.received[places] = received
-
-    def _simple(self, columns: Columns) -> bool:
-        """Whether all values are of the only type that the profile has, and good."""
-        return columns.one_kind == self._one_kind and self._all_usable and not columns.status.any()
 
     def _hidden(self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float) -> BoolArray:
         """Return what is not taken: sampled before a write, or too small a change; the latter is current all the same."""
@@ -229,19 +264,21 @@ class Table:
 
     def reading(self, current: float) -> Reading:
         """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
-        received = self.received.copy()
+        received = self.received
         if current > -math.inf:
-            np.maximum(received, current, out=received, where=self.doubt == 0)
-        return Reading(self.value.copy(), self.quality.copy(), self.source.copy(), received, self.server.copy())
+            later = np.maximum(received, current)
+            received = np.where(self.doubt == 0, later, received) if self._doubts else later
+        self._lent = True
+        return Reading(self.value, self.quality, self.source, received, self.server)
 
 
 def _element(element: int) -> _Field:
     return lambda data, start: array_element(data, start, element)
 
 
-def _run(items: IndexArray) -> slice | None:
-    """Return items that follow each other as a slice, which is quicker to put."""
-    n = len(items)
-    if n == 0 or items[-1] - items[0] != n - 1 or (items[1:] - items[:-1] != 1).any():
+def _run(places: IndexArray) -> slice | None:
+    """Return places that follow each other as a slice, which is quicker to put."""
+    n = len(places)
+    if n == 0 or places[-1] - places[0] != n - 1 or (places[1:] - places[:-1] != 1).any():
         return None
-    return slice(int(items[0]), int(items[-1]) + 1)
+    return slice(int(places[0]), int(places[-1]) + 1)

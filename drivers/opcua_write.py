@@ -18,7 +18,7 @@ from drivers.driver import WriteResult
 from drivers.opcua_codec import array_element
 from drivers.opcua_reader import Found
 from drivers.opcua_session import Session
-from drivers.opcua_table import KINDS
+from drivers.opcua_table import KINDS, Table
 from drivers.opcua_value import UNSURE, plain
 from drivers.tags import FloatArray
 
@@ -40,14 +40,18 @@ class Sent:
 CONFIRMED: Final = Sent(WriteResult.CONFIRMED)
 
 
+_Item = tuple[bytes, struct.Struct, bytes, int, int]  # before the value, what packs it, to read it back; the signal and its type
+
+
 class _Batch:
     """Some signals that are written together: the request with room for the values, and the request that reads them back."""
 
-    __slots__ = ("_items", "_room", "_template", "kinds", "offset", "places", "quick", "readback", "scale")
+    __slots__ = ("_items", "_room", "_template", "kinds", "offset", "places", "quick", "readback", "scale", "signals")
 
-    def __init__(self, items: Sequence[tuple[bytes, struct.Struct, bytes, int, int]], signals: Sequence[Signal], *, usable: bool) -> None:
+    def __init__(self, items: Sequence[_Item], signals: Sequence[Signal], table: Table, *, usable: bool) -> None:
         self._items = items
-        self.places = np.array([item[3] for item in items], dtype=np.intp)
+        self.signals = np.array([item[3] for item in items], dtype=np.intp)
+        self.places = table.places(table.item_of[self.signals], lasting=True)
         self.kinds = np.array([item[4] for item in items], dtype=np.uint8)
         self.scale = np.array([signal.scale for signal in signals])
         self.offset = np.array([signal.offset for signal in signals])
@@ -78,7 +82,7 @@ class Writer:
 
     def __init__(self, session: Session, profile: Profile) -> None:
         self._session, self._profile = session, profile
-        self._items: dict[str, tuple[bytes, struct.Struct, bytes, int, int]] = {}
+        self._items: dict[str, _Item] = {}
         self._batches: dict[tuple[str, ...], _Batch] = {}
         for place, (name, signal) in enumerate(profile.signals.items()):
             if signal.access == "write":
@@ -123,7 +127,7 @@ class Writer:
                 self._batches.clear()
             signals = [self._profile.signals[name] for name in names]
             usable = not any(self._session.wrong[self._items[name][3]] for name in names)
-            batch = self._batches[names] = _Batch([self._items[name] for name in names], signals, usable=usable)
+            batch = self._batches[names] = _Batch([self._items[name] for name in names], signals, self._session.table, usable=usable)
         return batch
 
     async def write(self, values: dict[str, float], done: dict[str, Sent]) -> None:
@@ -139,23 +143,22 @@ class Writer:
             codes = messages.status_reply(data, messages.WRITE, len(some), handle)
             asked = time.monotonic()
             found = await reader.one(batch.readback, len(some))
-            self._show(found, batch.places, asked)
+            self._show(found, batch, asked)
             columns = found.columns
             fine = (columns.value == sent) & ((codes | columns.status) >> 30 < 2) & (columns.kind == batch.kinds)
             done.update(dict.fromkeys(some, CONFIRMED))
             for place in np.flatnonzero(~fine).tolist():
                 done[some[place]] = self._judge(some[place], values[some[place]], int(codes[place]), found, place)
 
-    def _show(self, found: Found, places: object, asked: float) -> None:
+    def _show(self, found: Found, batch: _Batch, asked: float) -> None:
         """Let the table know what was read back, before the next publication does; what was sampled before the write does not count."""
         table = self._session.table
-        where = np.asarray(places)
-        taken = table.take(table.item_of[where], found.columns, asked)
-        for position in taken.odd:
-            table.take_odd(int(table.item_of[where[position]]), position, found.columns, found.data, asked, taken)
+        taken = table.take(batch.places, found.columns, asked)
+        for item, position in batch.places.odd:
+            table.take_odd(item, position, found.columns, found.data, asked, taken)
         subscription = self._session.subscription
         if subscription is not None:
-            table.hold(where, asked + max(_SETTLING, 3.0 * subscription.alive))
+            table.hold(batch.signals, asked + max(_SETTLING, 3.0 * subscription.alive))
 
     def _judge(self, name: str, sent: float, code: int, found: Found, place: int) -> Sent:
         if code >> 30 >= 2:

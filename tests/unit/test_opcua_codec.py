@@ -250,7 +250,7 @@ def test_replies_are_read_whole(dress: object) -> None:
     assert callable(dress)
     answer = dress(ua.ReadResponse(Results=[ua.DataValue(ua.Variant(1.5, V.Double)), ua.DataValue(ua.Variant("word", V.String))]))
     answer.DiagnosticInfos = [ua.DiagnosticInfo(SymbolicId=3), ua.DiagnosticInfo()]
-    columns, found = messages.read_reply(whole(answer), 2, Decoder(), answer.ResponseHeader.RequestHandle)
+    columns, _, found = messages.read_reply(whole(answer), 2, Decoder(), answer.ResponseHeader.RequestHandle)
     assert columns.value[0] == 1.5
     assert abs(found.time / 1e7 - 11644473600 - time.time()) < 60
     with pytest.raises(Malformed, match="asked for 3 values, got 2"):
@@ -314,7 +314,7 @@ def test_truncated_and_corrupted_replies_bring_no_value_of_another(sent: list[ua
     place = draw.draw(st.integers(0, len(data) - 1))
     data[place] ^= draw.draw(st.integers(1, 255))
     try:
-        columns, _ = messages.read_reply(bytes(data), len(sent), Decoder())
+        columns, _, _ = messages.read_reply(bytes(data), len(sent), Decoder())
     except (Malformed, messages.ServiceFault):
         return
     assert columns.end <= len(data)

@@ -15,6 +15,7 @@ from asyncua.ua.ua_binary import struct_to_binary
 
 from drivers.device import Address, Device, Group, Identity, Profile, Signal
 from drivers.driver import DriverMetrics
+from drivers.opcua_codec import Decoder
 from drivers.opcua_subscription import Subscription
 from drivers.opcua_table import Table
 from drivers.tags import Quality
@@ -203,23 +204,63 @@ async def body_unreported() -> None:
     """What was read and not reported is in doubt, and as current as it was read."""
     bench = Bench()
     bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    bench.table.remember()
     bench.table.compare()
     assert bench.table.doubt.tolist() == [0, 0, 0]
+    value = ua.DataValue(ua.Variant(9.0, ua.VariantType.Double))
+    nine = Decoder().decode(struct_to_binary(value), 0, 1)
     for times in (1, 2):
-        bench.table.value[1], bench.table.received[1] = 9.0, 5.0
         bench.publish({0: 1.0 + times}, 1 + times)
+        bench.table.remember()
+        bench.table.take(bench.table.places(np.array([1])), nine, 5.0)
         bench.table.compare()
         assert bench.table.doubt.tolist() == [0, times, 0]
     received = bench.table.reading(bench.subscription.current).received
     assert received is not None
     assert (received[1], received[0] > 5.0) == (5.0, True)
     bench.publish({1: 9.0}, 4)
+    bench.table.remember()
     bench.table.compare()
     assert bench.table.doubt.tolist() == [0, 0, 0]
     never = Bench()
     never.publish({0: 1.0, 2: 3.0}, 1)
     never.table.compare()
     assert never.table.doubt.tolist() == [0, 1, 0]
+
+
+async def body_a_reading_stays_as_it_is() -> None:
+    """What comes later, in any of the ways in which values are put, changes nothing that was handed out."""
+    bench = Bench()
+    bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    everything = bench.table.places(np.arange(3), lasting=True)
+    assert everything.whole
+    bad = ua.DataValue(ua.Variant(9.0, ua.VariantType.Double), StatusCode=ua.StatusCode(ua.UInt32(0x80000000)))
+    four = Decoder().decode(struct_to_binary(ua.DataValue(ua.Variant(4.0, ua.VariantType.Double))) * 3, 0, 3)
+
+    def read_all() -> None:
+        bench.table.take(everything, four, time.monotonic())
+
+    changes: list[tuple[Callable[[], None], list[float]]] = [
+        (lambda: bench.publish({1: 5.0}, 2), [1.0, 5.0, 3.0]),
+        (lambda: bench.publish({2: bad}, 3), [1.0, 5.0, np.nan]),
+        (read_all, [4.0, 4.0, 4.0]),
+        (lambda: bench.publish({0: 6.0}, 4), [6.0, 4.0, 4.0]),
+        (lambda: bench.publish({0: bad}, 5), [np.nan, 4.0, 4.0]),
+        (lambda: bench.publish({0: 7.0}, 6), [7.0, 4.0, 4.0]),
+    ]
+    for change, expected in changes:
+        before = bench.table.reading(bench.subscription.current)
+        assert before.received is not None
+        assert before.server_time is not None
+        held = (before.values, before.quality, before.source_time, before.received, before.server_time)
+        copies = [array.copy() for array in held]
+        change()
+        np.testing.assert_array_equal(bench.table.reading(bench.subscription.current).values, expected)
+        np.testing.assert_array_equal(
+            bench.table.reading(bench.subscription.current).quality, np.where(np.isnan(expected), Quality.BAD, Quality.GOOD)
+        )
+        for array, copy in zip(held, copies, strict=True):
+            np.testing.assert_array_equal(array, copy)
 
 
 async def body_steps() -> None:
