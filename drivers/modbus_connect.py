@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
@@ -17,12 +18,14 @@ from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, Async
 from drivers.address import Address
 from drivers.modbus_frames import LinkDown
 
-__all__ = ["Connection", "client_context", "connect"]
+__all__ = ["Connection", "client_context", "connect", "own_certificate"]
 
 # what pymodbus reports is counted and reported by the drivers, once for each change
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
 
 _FOLDER: Final = "tls"  # below the data directory
+_OTHER_NAME: Final = (62, 64)  # of OpenSSL's X509_V_ERR: the host name, the address differs
+_OTHER_TIME: Final = (9, 10)  # not valid yet, has expired
 _DAY: Final = 86_400.0  # [s]
 
 
@@ -55,10 +58,14 @@ async def connect(address: Address, data: Path, within: float) -> Connection:
         async with asyncio.timeout(within):
             transport, _ = await client.ctx.call_create()  # not connect(): it hides why it fails
     except ssl.SSLCertVerificationError as error:
-        why = f"{where} shows a certificate that is not trusted ({error.verify_message}); put it into {data / _FOLDER / 'trusted'}"
-        raise LinkDown("connect", why, sent=False) from error
+        raise LinkDown("connect", f"{where} shows a certificate that {_wrong_with(error, address, data)}", sent=False) from error
     except TimeoutError as error:
         raise LinkDown("connect", f"cannot connect to {where} within {within:.2f} s; {hint}", sent=False) from error
+    except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+        if address.scheme != "modbus-tls":
+            raise LinkDown("connect", f"cannot connect to {where}: {_said(error)}; {hint}", sent=False) from error
+        why = f"no TLS with {where}: {_said(error) or 'it ends the handshake'}; check that it speaks TLS at this port; {own_certificate(data)}"
+        raise LinkDown("connect", why, sent=False) from error
     except (OSError, ValueError) as error:
         raise LinkDown("connect", f"cannot connect to {where}: {_said(error)}; {hint}", sent=False) from error
     if address.serial:
@@ -79,6 +86,28 @@ def _said(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def _wrong_with(error: ssl.SSLCertVerificationError, address: Address, data: Path) -> str:
+    """Return what is wrong with the certificate of a device, and what to do about it."""
+    says = error.verify_message.rstrip(".")
+    if error.verify_code in _OTHER_NAME:
+        return f"is not one for {address.host} ({says}); write the name that it has into the address, or give the device another certificate"
+    if error.verify_code in _OTHER_TIME:
+        return f"cannot be used now ({says}); give the device another one, or check this computer's clock"
+    return f"is not trusted ({says}); if it is the device's, put it, or that of its authority, into {data / _FOLDER / 'trusted'}"
+
+
+def own_certificate(data: Path) -> str:
+    """Return what to look at when a device ends a TLS connection: it may ask for a certificate, and not take the one that it is shown."""
+    own = data / _FOLDER / "own.pem"
+    if not own.exists():
+        return f"if it asks for a certificate, put one that it trusts into {own}, its key beside it into own.key"
+    with contextlib.suppress(OSError, ValueError):
+        expires = x509.load_pem_x509_certificate(own.read_bytes()).not_valid_after_utc
+        if expires.timestamp() < time.time():
+            return f"{own} expired on {expires:%Y-%m-%d}"
+    return f"check that it trusts {own}"
+
+
 def client_context(data: Path) -> tuple[ssl.SSLContext, float]:
     """Return what TLS checks and shows, from files in ``DATA/tls``, and the days until our own certificate expires.
 
@@ -92,6 +121,7 @@ def client_context(data: Path) -> tuple[ssl.SSLContext, float]:
         raise LinkDown("connect", why, sent=False)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a device's own certificate can be trusted without its authority
     days = float("inf")
     at = folder
     try:

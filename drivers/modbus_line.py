@@ -18,8 +18,12 @@ from time import monotonic
 from typing import Final
 
 from drivers.address import Address
+<<<<<<< HEAD
 from drivers.alarm import Alarm
 from drivers.modbus_connect import connect
+=======
+from drivers.modbus_connect import connect, own_certificate
+>>>>>>> ad17835 (Modbus over TLS held to pymodbus's own server: a device's certificate can be trusted without its authority, and each refusal, of either side, says what is wrong and what to do)
 from drivers.modbus_frames import EXCEPTIONS, Asked, BadReply, DeviceSaidNo, LinkDown, Question, rtu_asked, tcp_asked
 from drivers.modbus_plan import char_silence
 from drivers.modbus_turns import TURNAROUND, Job, Turns, Unit
@@ -231,6 +235,8 @@ class Line:
         """Note that the connection has ended by itself: whatever waits fails at once."""
         self._wire = None
         self._why = f"{self.where}: {why}"
+        if not self._heard and self.address.scheme == "modbus-tls":  # with TLS 1.3 a server refuses us when the link stands already
+            self._why += f", before any reply; {own_certificate(self.data)}"
         if not self._heard:
             self._pause.failed(monotonic())
         self._fail_all(LinkDown("drop", self._why, sent=True))
