@@ -115,9 +115,16 @@ class SecuredClient(Client):
             raise NotSecured(str(error)) from None
 
     async def open_secure_channel(self, renew: bool = False) -> None:
-        """Open or renew the channel; a server that does not want us says so in words."""
+        """Open or renew the channel; a server that does not want us says so in words.
+
+        One that could not be renewed is used until the server ends it, and then there is a new connection: nobody waits for a renewal to hear of it.
+        """
+        if renew:
+            with contextlib.suppress(UaError, OSError, AssertionError):
+                await super().open_secure_channel(renew=True)
+            return
         try:
-            await super().open_secure_channel(renew)
+            await super().open_secure_channel()
         except (UaError, AssertionError) as error:  # the last is how asyncua takes a fault for an answer
             why = f"{type(error).__name__} {error}".strip().removeprefix("AssertionError").strip() or "by a fault"
             if self._own is None:

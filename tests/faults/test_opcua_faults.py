@@ -16,6 +16,8 @@ from asyncua.common.utils import ServiceError
 from drivers.connect import open_driver
 from drivers.device import Device, Policy, Security
 from drivers.driver import WriteResult
+from drivers.opcua_client import new_client
+from drivers.opcua_security import SecuredClient
 from simulators.serve import Servers
 from tests.faults.bench import IDENTITY, MovingPlant, Watch, opcua_profile, served, until
 from tests.faults.framing import Uacp, service
@@ -166,6 +168,35 @@ def test_a_subscription_that_dies_on_a_live_link_is_noticed_within_three_seconds
             assert await watch.lives() < 5.0
             assert time.monotonic() - begun < 5.0
 
+    run(main)
+
+
+def is_opening(message: bytes) -> bool:
+    return message[:3] == b"OPN"
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["kept", "lost"])
+def test_a_channel_is_renewed_without_a_loss_and_made_anew_when_that_fails(lost: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server gives a channel for an hour, here for a second: what is framed and read by ourselves goes on under the next token."""
+
+    def brief(device: Device, timeout: float) -> SecuredClient:
+        client = new_client(device, timeout)
+        client.secure_channel_timeout = 1000  # [ms]
+        return client
+
+    async def main() -> None:
+        problems: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+        async with bench() as ([watch], [proxy], _, _):
+            fault = proxy.add(Drop(match=is_opening, times=3 if lost else 0))
+            asked = proxy.add(Delay(0.0, match=is_opening, direction=Direction.REQUESTS))
+            await until(lambda: asked.done >= 4, 12.0, watch.told)
+            assert await watch.lives() < 5.0
+            assert fault.done == (3 if lost else 0)
+            assert (watch.driver.metrics.losses > 0) is lost
+        assert problems == []
+
+    monkeypatch.setattr("drivers.opcua.new_client", brief)
     run(main)
 
 
