@@ -18,12 +18,8 @@ from time import monotonic
 from typing import Final
 
 from drivers.address import Address
-<<<<<<< HEAD
 from drivers.alarm import Alarm
-from drivers.modbus_connect import connect
-=======
 from drivers.modbus_connect import connect, own_certificate
->>>>>>> ad17835 (Modbus over TLS held to pymodbus's own server: a device's certificate can be trusted without its authority, and each refusal, of either side, says what is wrong and what to do)
 from drivers.modbus_frames import EXCEPTIONS, Asked, BadReply, DeviceSaidNo, LinkDown, Question, rtu_asked, tcp_asked
 from drivers.modbus_plan import char_silence
 from drivers.modbus_turns import TURNAROUND, Job, Turns, Unit
