@@ -26,9 +26,9 @@ from controller.core.plan import (
     UnitPlan,
 )
 from drivers import eu
-from drivers.device import FLOOR, Address, AddressError, Device, Policy, Profile, Security, find_profile
+from drivers.device import FLOOR, Address, AddressError, Device, Policy, Profile, Security, find_profile, profile_file
 from drivers.image import Freshness
-from drivers.modbus_plan import PlanError
+from drivers.modbus_plan import PlanError, spots, text_spots
 from drivers.source import BadInput, Document, KeyPath, Problem, read_toml, validate
 from drivers.tags import Tag, TagTable
 from recipes.classes import UnitClass, load_classes
@@ -150,6 +150,7 @@ class _Compiler:
             except BadInput as error:
                 self.problems += error.problems
                 continue
+            self._check_places(entry.profile, profile)
             try:
                 address = Address.parse(self.addresses.get(name, entry.address))
             except AddressError as error:
@@ -167,6 +168,16 @@ class _Compiler:
                 self._bind(name, profile, f"{name}.SAFE", SAFE_STATE, at)
             for tag, given in entry.tags.items():
                 self._bind(name, profile, tag, given, (*at, "tags", tag))
+
+    def _check_places(self, name: str, profile: Profile) -> None:
+        """See that each value of a Modbus profile can be where it says."""
+        if profile.protocol != "modbus" or (file := profile_file(name, [self.path.parent])) is None:
+            return
+        try:
+            spots(profile)
+            text_spots(profile)
+        except PlanError as error:
+            self.problems.append(read_toml(file).problem(error.keys, str(error)))
 
     def _security(self, name: str, entry: DeviceEntry, address: Address) -> Security:
         """Return how the link is secured; a link of OPC UA without security has to be asked for."""

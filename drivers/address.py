@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
@@ -55,10 +56,16 @@ class Address:
         except ValueError:
             raise AddressError(f"{text!r}: {_EXPECTED}") from None
         parity = options.pop("parity", "N")
-        if options or url.scheme not in get_args(Scheme):
-            raise AddressError(f"{text!r}: {_EXPECTED}")
-        if not (0 if url.scheme in _TCP else 1) <= unit <= (255 if url.scheme in _TCP else 247) or baud <= 0:
-            raise AddressError(f"{text!r}: {_EXPECTED}, with unit 0 to 255 on TCP, 1 to 247 on a serial line, where 0 is for all and never answers")
+        if url.scheme not in get_args(Scheme):
+            near = difflib.get_close_matches(url.scheme, get_args(Scheme), 1)
+            raise AddressError(f"{text!r}: " + (f"no scheme {url.scheme!r}; did you mean {near[0]!r}?" if near else _EXPECTED))
+        if options:
+            raise AddressError(f"{text!r}: no option {next(iter(options))!r}; there are unit, baud, parity, bits and stop")
+        if not (0 if url.scheme in _TCP else 1) <= unit <= (255 if url.scheme in _TCP else 247):
+            what = "0 to 255" if url.scheme in _TCP else "1 to 247 on a serial line, where 0 is for all and never answers"
+            raise AddressError(f"{text!r}: expected unit {what}, got {unit}")
+        if baud <= 0:
+            raise AddressError(f"{text!r}: expected baud above 0, got {baud}")
         if parity not in ("N", "E", "O") or bits not in (7, 8) or stop not in (1, 2) or (bits == 7 and url.scheme != "serial"):
             raise AddressError(f"{text!r}: expected parity N, E or O, stop 1 or 2, and bits 8 (7 on serial: only)")
         line = {"unit": unit, "baud": baud, "parity": parity, "bits": bits, "stop": stop}

@@ -6,9 +6,10 @@ described in docs/reference/profile.md.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +18,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from drivers import eu
 from drivers.address import NO_SECURITY, Address, AddressError, Policy, Security
-from drivers.dialogue import Dialogue, places
-from drivers.modbus_options import AT, ByteOrder, ModbusOptions, WordOrder
+from drivers.dialogue import Dialogue
+from drivers.modbus_options import ByteOrder, ModbusOptions, WordOrder
+from drivers.profile_checks import dialogue_mistakes, method_mistakes, mistakes
 from drivers.shapes import STRICT, Eu, Seconds
-from drivers.source import BadInput, Document, Position, Problem, read_toml, validate
+from drivers.source import BadInput, Document, Mistakes, Position, Problem, read_toml, validate
 from drivers.tags import BoolArray, FloatArray
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Text",
     "find_profile",
     "load_profile",
+    "profile_file",
     "profile_folder",
 ]
 
@@ -58,7 +60,6 @@ class Strict(BaseModel):
 
 SignalType = Literal["bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
 FLOATS: Final = ("float16", "float32", "float64")
-_ON_MODBUS: Final = ("bit", "nan", "enum", "byte_order", "word_order")
 _LONGEST_TEXT: Final = 246  # [bytes] of one request
 
 
@@ -220,39 +221,8 @@ class Profile(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
-        if self.heartbeat is not None:
-            signal = self.signals.get(self.heartbeat.signal)
-            if signal is None or signal.access != "write":
-                raise ValueError(f"heartbeat.signal: expected a writable signal of this profile, got {self.heartbeat.signal!r}")
-        if (self.protocol == "ascii") != (self.dialogue is not None):
-            raise ValueError("dialogue: expected with protocol ascii, and only with it")
-        if (self.protocol == "ascii") != (self.identity is _IN_DIALOGUE):
-            raise ValueError("identity: expected, except with protocol ascii, where it stands in the dialogue")
-        taken: dict[tuple[object, ...], str] = {}
-        for name, signal in self.signals.items():
-            place = (signal.at, signal.bit, signal.element, signal.field)
-            if self.protocol != "opcua" and (signal.element is not None or signal.field or signal.browse_name):
-                raise ValueError(f"signals.{name}: element, field and browse_name are for OPC UA")
-            if signal.group and signal.group not in self.groups:
-                raise ValueError(f"signals.{name}.group: no group {signal.group!r}; this profile has {', '.join(self.groups) or 'none'}")
-            if self.protocol == "modbus" and not AT.match(signal.at):
-                raise ValueError(f"signals.{name}.at: expected coil|discrete|input|holding:<address>, got {signal.at!r}")
-            if self.protocol == "opcua" and not signal.at.startswith("nsu="):
-                raise ValueError(f"signals.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {signal.at!r}")
-            if self.protocol != "modbus" and (told := [key for key in _ON_MODBUS if getattr(signal, key) not in (None, (), {})]):
-                raise ValueError(f"signals.{name}.{told[0]}: only a signal on Modbus has one")
-            if self.protocol == "opcua" and signal.type == "float16":
-                raise ValueError(f"signals.{name}.type: OPC UA has no float16; expected float32 or float64")
-            if place in taken:
-                raise ValueError(f"signals.{name}.at: {signal.at} is already taken by {taken[place]}")
-            taken[place] = name
-        for name, text in self.texts.items():
-            if self.protocol == "modbus" and not (text.at.startswith(("holding:", "input:")) and AT.match(text.at) and text.length):
-                raise ValueError(f"texts.{name}: expected at = holding|input:<address> and a length [bytes], got {text.at!r}, {text.length}")
-            if self.protocol == "opcua" and not text.at.startswith("nsu="):
-                raise ValueError(f"texts.{name}.at: expected a node id with its namespace URI (nsu=...;s=...), got {text.at!r}")
-        if self.identity.text and self.protocol != "modbus":
-            raise ValueError("identity.text: only on Modbus; give a value")
+        if found := list(mistakes(self)):
+            raise Mistakes(found)
         return self
 
     @cached_property
@@ -327,75 +297,28 @@ def load_profile(path: Path) -> Profile:
     """Read one profile; raise `BadInput` with every mistake in it."""
     document: Document = read_toml(path)
     profile = validate(document, Profile)
-    mistakes = [(("methods", *at), what) for at, what in _method_mistakes(profile)]
-    mistakes += _dialogue_mistakes(profile)
-    if problems := [document.problem(at, f"{'.'.join(at)}: {what}") for at, what in mistakes]:
+    found = [(("methods", *at), what) for at, what in method_mistakes(profile)]
+    found += dialogue_mistakes(profile)
+    if problems := [document.problem(at, f"{'.'.join(at)}: {what}") for at, what in found]:
         raise BadInput(problems)
     return profile
 
 
-def _dialogue_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the place in the file and what is wrong there, between a dialogue and the signals."""
-    dialogue = profile.dialogue
-    if dialogue is None:
-        return
-    known = places(dialogue)
-    for name, signal in profile.signals.items():
-        if signal.at not in known:
-            yield ("signals", name, "at"), f"no such reply or group: {signal.at!r}; this dialogue has {', '.join(known)}"
-        if (signal.access == "write") != (name in dialogue.writes):
-            yield ("signals", name), f"a writable signal, and no other, has a command: dialogue.writes.{name}"
-    for name in dialogue.writes:
-        if name not in profile.signals:
-            yield ("dialogue", "writes", name), f"no signal {name!r}; this profile has {', '.join(profile.signals)}"
-
-
-def _method_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the place in the methods table and what is wrong there."""
-    taken = {signal.at: name for name, signal in profile.signals.items()} | {profile.identity.at: "identity"}
-    for name, method in profile.methods.items():
-        if profile.protocol != "opcua":
-            yield (name,), "only an OPC UA device has methods; make it a signal"
-            continue
-        if name in profile.signals:
-            yield (name,), "a signal has this name; choose another"
-        if not method.at.startswith("nsu="):
-            yield (name, "at"), f"expected a node id with its namespace URI (nsu=...;s=...), got {method.at!r}"
-        elif method.at in taken:
-            yield (name, "at"), f"{method.at} is already taken by {taken[method.at]}"
-        taken[method.at] = name
-        if method.object and not method.object.startswith("nsu="):
-            yield (name, "object"), f"expected a node id with its namespace URI (nsu=...;s=...), got {method.object!r}"
-        if method.pulses and not _writable(profile, method.pulses, kind="bool"):
-            yield (name, "pulses"), f"expected a writable bool of this profile, got {method.pulses!r}"
-        written = dict[str, str]()
-        for label, argument in method.inputs.items():
-            place = (name, "inputs", label)
-            if argument.type == "float16":
-                yield (*place, "type"), "OPC UA has no float16"
-            if not argument.writes:
-                continue
-            if not _writable(profile, argument.writes):
-                yield (*place, "writes"), f"expected a writable signal of this profile, got {argument.writes!r}"
-            elif argument.writes in written or argument.writes == method.pulses:
-                yield (*place, "writes"), f"{argument.writes} is already written by {written.get(argument.writes, 'pulses')}"
-            elif not eu.compatible(argument.eu, profile.signals[argument.writes].eu):
-                yield (*place, "eu"), f"{argument.eu!r} cannot be expressed in {profile.signals[argument.writes].eu!r}, the eu of {argument.writes}"
-            elif (argument.type == "bool") != profile.signals[argument.writes].discrete:
-                yield (*place, "type"), f"{argument.type} does not fit {argument.writes}, a {profile.signals[argument.writes].type}"
-            written[argument.writes] = label
-
-
-def _writable(profile: Profile, name: str, kind: SignalType | None = None) -> bool:
-    signal = profile.signals.get(name)
-    return signal is not None and signal.access == "write" and kind in (None, signal.type)
+def profile_file(name: str, folders: Sequence[Path] = ()) -> Path | None:
+    """Return the file of the profile called `name`, from `folders` or those that come with the product; None if there is none."""
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        for folder in (*folders, profile_folder()):
+            if (path := folder / f"{name}.toml").is_file():
+                return path
+    return None
 
 
 def find_profile(name: str, where: Position, folders: Sequence[Path] = ()) -> Profile:
     """Return the profile called `name` from `folders` or those that come with the product; raise `BadInput` at `where` if there is none."""
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        for folder in (*folders, profile_folder()):
-            if (path := folder / f"{name}.toml").is_file():
-                return load_profile(path)
-    known = sorted(path.stem for folder in (*folders, profile_folder()) for path in folder.glob("*.toml"))
-    raise BadInput([Problem(where, f"no device profile {name!r}; known: {', '.join(known)}")])
+    if (path := profile_file(name, folders)) is not None:
+        return load_profile(path)
+    there = {path.stem for folder in folders for path in folder.glob("*.toml")} | {path.stem for path in profile_folder().glob("*.toml")}
+    near = difflib.get_close_matches(name, sorted(there), 1)
+    shipped = ", ".join(sorted(path.stem for path in profile_folder().glob("*.toml")))
+    hint = f"did you mean {near[0]!r}?" if near else f"with the product come {shipped}; one of your own is {name}.toml beside the cell file"
+    raise BadInput([Problem(where, f"no device profile {name!r}; {hint}")])

@@ -13,12 +13,13 @@ Quantity(value=0.42, eu='mol/L')
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["EuError", "Quantity", "compatible", "convert", "difference", "factor", "known", "parse", "product", "quotient"]
+__all__ = ["EuError", "Quantity", "compatible", "convert", "difference", "factor", "known", "nearest", "parse", "product", "quotient"]
 
 
 class EuError(ValueError):
@@ -51,15 +52,17 @@ _SYMBOLS: dict[str, tuple[dict[str, int], float]] = {
     "m": ({"m": 1}, 1.0), "cm": ({"m": 1}, 1e-2), "mm": ({"m": 1}, 1e-3), "um": ({"m": 1}, 1e-6),
     "m2": ({"m": 2}, 1.0), "m3": ({"m": 3}, 1.0), "L": ({"m": 3}, 1e-3), "mL": ({"m": 3}, 1e-6), "cm3": ({"m": 3}, 1e-6),
     "Nm3": ({"Nm3": 1}, 1.0),
-    "Pa": ({"Pa": 1}, 1.0), "kPa": ({"Pa": 1}, 1e3), "mbar": ({"Pa": 1}, 1e2), "bar": ({"Pa": 1}, 1e5),
+    "Pa": ({"Pa": 1}, 1.0), "kPa": ({"Pa": 1}, 1e3), "MPa": ({"Pa": 1}, 1e6), "mbar": ({"Pa": 1}, 1e2), "bar": ({"Pa": 1}, 1e5),
     "V": ({"V": 1}, 1.0), "mV": ({"V": 1}, 1e-3), "A": ({"A": 1}, 1.0), "mA": ({"A": 1}, 1e-3),
     "S": ({"S": 1}, 1.0), "mS": ({"S": 1}, 1e-3), "uS": ({"S": 1}, 1e-6),
     "J": ({"J": 1}, 1.0), "kJ": ({"J": 1}, 1e3), "MJ": ({"J": 1}, 1e6), "kWh": ({"J": 1}, 3.6e6),
     "W": ({"J": 1, "s": -1}, 1.0), "kW": ({"J": 1, "s": -1}, 1e3),
-    "rpm": ({"rev": 1, "s": -1}, 1.0 / 60.0), "BV": ({"BV": 1}, 1.0),
+    "Hz": ({"s": -1}, 1.0), "rpm": ({"rev": 1, "s": -1}, 1.0 / 60.0), "BV": ({"BV": 1}, 1.0),
 }  # fmt: skip
-
-
+# as others write them, in small letters
+_SPELLINGS = {
+    "c": "degC", "°c": "degC", "celsius": "degC", "sec": "s", "hr": "h", "hour": "h", "day": "d", "ltr": "L", "cbm": "m3", "to": "t", "percent": "%",
+}  # fmt: skip
 _PARTS = re.compile(r"([*/])")
 
 
@@ -88,6 +91,24 @@ def known(eu: str) -> bool:
     except EuError:
         return False
     return True
+
+
+def nearest(eu: str) -> str | None:
+    """Return the eu that was likely meant by one that is not known; None when no symbol comes near.
+
+    >>> nearest("l/min"), nearest("kg/hr"), nearest("furlong")
+    ('L/min', 'kg/h', None)
+    """
+    meant = []
+    for operator, symbol in _factors(eu):
+        if symbol not in _SYMBOLS:
+            folded = {known.casefold(): known for known in reversed(_SYMBOLS)} | _SPELLINGS
+            near = difflib.get_close_matches(symbol.casefold(), folded, 1, 0.76)  # degF is not degC
+            if not near:
+                return None
+            symbol = folded[near[0]]
+        meant.append((operator, symbol))
+    return _joined(*meant)
 
 
 def compatible(a: str, b: str) -> bool:

@@ -44,7 +44,14 @@ _SHORTEST_SILENCE: Final = 0.00175  # [s] above 19200 baud; Modbus over serial l
 
 
 class PlanError(ValueError):
-    """A profile that cannot be read or written: values overlap, or stand where their type cannot be or the device must not be asked."""
+    """A profile that cannot be read or written: values overlap, or stand where their type cannot be or the device must not be asked.
+
+    `keys` say where in the profile; empty when it is not about one value.
+    """
+
+    def __init__(self, what: str, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(what)
+        self.keys = keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +149,15 @@ def spots(profile: Profile, periods: FloatArray | None = None) -> list[Spot]:
     for spot in found:
         at = _at(profile, spot)
         if spot.table in _BITS and spot.way.type != "bool":
-            raise PlanError(f"{at}: a {spot.table} holds a bool, not a {spot.way.type}; use an input or holding register")
+            raise at.error(f"a {spot.table} holds a bool, not a {spot.way.type}; use an input or holding register")
         _check_place(profile, spot.table, spot.address, spot.count, at, borders)
     for table in _TABLES:
         ordered = sorted((spot for spot in found if spot.table == table), key=lambda spot: spot.address)
         for one, other in pairwise(ordered):
             if other.address < one.end and not (one.way.bit >= 0 and other.way.bit >= 0):  # bits of one register stand side by side
-                raise PlanError(f"profile {profile.id}: {one.name} and {other.name} overlap in {table} {other.address + base}")
+                raise PlanError(
+                    f"profile {profile.id}: {one.name} and {other.name} overlap in {table} {other.address + base}", _at(profile, other).keys
+                )
     return found
 
 
@@ -157,41 +166,54 @@ def text_spots(profile: Profile) -> list[TextSpot]:
     base, borders = profile.modbus.address_base, _Borders(profile)
     parts = [(IDENTITY, profile.identity.at, len(profile.identity.text))] if profile.identity.text else []
     parts += [(name, text.at, text.length) for name, text in profile.texts.items()]
-    found = []
+    found: list[TextSpot] = []
     for name, at, length in parts:
         table, number = table_of(at)
-        where = f"profile {profile.id}, {name} at {at}"
+        keys = ("identity", "at") if profile.identity.text and not found else ("texts", name, "at")
+        where = _Where(f"profile {profile.id}, {name} at {at}", keys)
         if table in _BITS:
-            raise PlanError(f"{where}: a {table} holds no text; use an input or holding register")
+            raise where.error(f"a {table} holds no text; use an input or holding register")
         spot = TextSpot(name, table, number - base, (length + 1) // 2)
         _check_place(profile, table, spot.address, spot.count, where, borders)
         found.append(spot)
     return found
 
 
-def _at(profile: Profile, spot: Spot) -> str:
-    at = profile.identity.at if spot.name == IDENTITY and spot.place == len(profile.signals) else profile.signals[spot.name].at
-    return f"profile {profile.id}, {spot.name} at {at}"
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """A value of a profile, in words, and the keys of its address there."""
+
+    words: str
+    keys: tuple[str, ...]
+
+    def error(self, what: str) -> PlanError:
+        return PlanError(f"{self.words}: {what}", self.keys)
 
 
-def _check_place(profile: Profile, table: Table, address: int, count: int, where: str, borders: _Borders) -> None:
+def _at(profile: Profile, spot: Spot) -> _Where:
+    identity = spot.place == len(profile.signals)
+    at = profile.identity.at if identity else profile.signals[spot.name].at
+    return _Where(f"profile {profile.id}, {spot.name} at {at}", (IDENTITY, "at") if identity else ("signals", spot.name, "at"))
+
+
+def _check_place(profile: Profile, table: Table, address: int, count: int, where: _Where, borders: _Borders) -> None:
     base, options = profile.modbus.address_base, profile.modbus
     if not 0 <= address <= 65536 - count:
-        raise PlanError(f"{where}: addresses go from {base} to {65535 + base}")
+        raise where.error(f"addresses go from {base} to {65535 + base}")
     if table not in _BITS and count > options.max_registers:
-        raise PlanError(f"{where}: {count} registers are more than max_registers, {options.max_registers}, and a value is never split")
+        raise where.error(f"{count} registers are more than max_registers, {options.max_registers}, and a value is never split")
     if not borders.allow(table, address, address + count):
-        raise PlanError(f"{where}: outside of modbus.readable or in modbus.forbidden of the profile")
+        raise where.error("outside of modbus.readable or in modbus.forbidden of the profile")
 
 
 def _check_write(profile: Profile, spot: Spot) -> None:
     where, options = _at(profile, spot), profile.modbus
     if spot.table in ("input", "discrete"):
-        raise PlanError(f"{where}: {spot.table} cannot be written; use a holding register or a coil")
+        raise where.error(f"{spot.table} cannot be written; use a holding register or a coil")
     if spot.way.bit >= 0 and not options.mask_write:
-        raise PlanError(f"{where}: function 22 writes one bit of a register; set modbus.mask_write if the device has it, or write the register")
+        raise where.error("function 22 writes one bit of a register; set modbus.mask_write if the device has it, or write the register")
     if spot.table == "holding" and spot.count > options.max_write_registers:
-        raise PlanError(f"{where}: {spot.count} registers are more than max_write_registers, {options.max_write_registers}; a value is never split")
+        raise where.error(f"{spot.count} registers are more than max_write_registers, {options.max_write_registers}; a value is never split")
 
 
 def plan(profile: Profile, periods: FloatArray | None = None) -> tuple[Request, ...]:

@@ -14,8 +14,11 @@ STRICT: Final = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _known_eu(text: str) -> str:
-    if not eu.known(text):
-        raise ValueError(f"eu {text!r} is not known; see drivers/eu.py for the list")
+    try:
+        eu.factor(text, text)
+    except eu.EuError as error:
+        near = eu.nearest(text)
+        raise ValueError(f"eu {text!r} is not known; did you mean {near!r}?" if near else str(error)) from None
     return text
 
 

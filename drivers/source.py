@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-__all__ = ["BadInput", "Document", "KeyPath", "Position", "Problem", "read_toml", "read_yaml", "validate"]
+__all__ = ["BadInput", "Document", "KeyPath", "Mistakes", "Position", "Problem", "read_toml", "read_yaml", "validate"]
 
 KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -58,6 +58,14 @@ class BadInput(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: list[Problem] = sorted(set(problems))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class Mistakes(ValueError):
+    """What a validator of a model found: sentences, each of which may begin with the keys below the model and a colon."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = list(sentences)
+        super().__init__("; ".join(self.sentences))
 
 
 @dataclass(slots=True)
@@ -328,6 +336,9 @@ def _scalar(node: ScalarNode) -> Any:
     return text
 
 
+_BELOW = re.compile(r"([A-Za-z_][\w-]*(?:\.[\w-]+)*): ")
+
+
 # Models ----------------------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +347,14 @@ def validate(document: Document, model: type[Model], data: Any = None, base: Key
     try:
         return model.model_validate(document.data if data is None else data)
     except ValidationError as error:
-        raise BadInput(_problem(document, model, base, dict(entry)) for entry in error.errors(include_url=False)) from None
+        entries = [one for entry in error.errors(include_url=False) for one in _each(dict(entry))]
+        raise BadInput(_problem(document, model, base, entry) for entry in entries) from None
+
+
+def _each(entry: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Return the mistakes that one validator has found one by one."""
+    raised = entry.get("ctx", {}).get("error")
+    return [{**entry, "msg": sentence} for sentence in raised.sentences] if isinstance(raised, Mistakes) else [entry]
 
 
 def _problem(document: Document, model: type[BaseModel], base: KeyPath, entry: dict[str, Any]) -> Problem:
@@ -352,8 +370,11 @@ def _problem(document: Document, model: type[BaseModel], base: KeyPath, entry: d
         return document.problem(path, f"missing key {path[-1]!r}" + (f" in {'.'.join(map(str, path[:-1]))}" if path[:-1] else ""))
     message = entry["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace("Input should be", "expected")
-    if isinstance(got, str | int | float | bool) and repr(got) not in message:
+    if isinstance(got, str | int | float | bool) and "got " not in message and not (isinstance(got, str) and repr(got) in message):
         message += f", got {got!r}"
+    if (below := _BELOW.match(message)) and (deeper := (*path, *below[1].split("."))) and deeper[: len(path) + 1] in document.positions:
+        # a check of a whole table has found it in one of its keys
+        return document.problem(deeper, f"{'.'.join(map(str, deeper))}: {message[below.end() :]}")
     return document.problem(path, f"{name}: {message}" if name else message)
 
 

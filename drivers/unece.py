@@ -25,9 +25,9 @@ _CODES: Final = {
     "kg/m3": "KMQ", "g/cm3": "23", "kg/L": "B35",
     "um": "4H", "mm": "MMT", "cm": "CMT", "m": "MTR", "m2": "MTK",
     "mL": "MLT", "cm3": "CMQ", "L": "LTR", "m3": "MTQ", "L/h": "E32", "L/min": "L2", "m3/h": "MQH", "Nm3": "NM3", "Nm3/h": "Q40",
-    "Pa": "PAL", "kPa": "KPA", "mbar": "MBR", "bar": "BAR",
+    "Pa": "PAL", "kPa": "KPA", "MPa": "MPA", "mbar": "MBR", "bar": "BAR",
     "mV": "2Z", "V": "VLT", "mA": "4K", "A": "AMP", "uS/cm": "G42", "mS/cm": "H61", "S/m": "D10",
-    "J": "JOU", "kJ": "KJO", "MJ": "3B", "kWh": "KWH", "W": "WTT", "kW": "KWT", "rpm": "RPM",
+    "J": "JOU", "kJ": "KJO", "MJ": "3B", "kWh": "KWH", "W": "WTT", "kW": "KWT", "Hz": "HTZ", "rpm": "RPM",
 }  # fmt: skip
 
 

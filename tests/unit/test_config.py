@@ -49,7 +49,11 @@ def test_the_demo_cell_is_good() -> None:
         ('scan = "100 ms"', 'scam = "100 ms"', "unknown key 'scam'; did you mean 'scan'?"),
         ('scan = "100 ms"', 'scan = "100 furlongs"', "eu 'furlongs' is not known"),
         ('scan = "100 ms"', 'scan = "100 L"', "100 L cannot be expressed in s"),
-        ('profile = "shredder"', 'profile = "shreder"', "no device profile 'shreder'"),
+        ('profile = "shredder"', 'profile = "shreder"', "no device profile 'shreder'; did you mean 'shredder'?"),
+        ('profile = "shredder"', 'profile = "my_pump"', "one of your own is my_pump.toml beside the cell file"),
+        ("lines/wash?unit=1", "lines/wash?unti=1", "no option 'unti'; there are unit, baud, parity, bits and stop"),
+        ('"modbus-rtu:lines/wash?unit=1', '"modbus-rut:lines/wash?unit=1', "no scheme 'modbus-rut'; did you mean 'modbus-rtu'?"),
+        ('"modbus-rtu:lines/wash?unit=1', '"modbus-rtu:lines/wash?unit=300', "expected unit 1 to 247 on a serial line, where 0 is for all"),
         ('address = "opc.tcp://127.0.0.1:4841"', 'address = "modbus-tcp://127.0.0.1:502"', "speaks modbus, but profile shredder is opcua"),
         ('address = "opc.tcp://127.0.0.1:4841"', 'address = "opc.tcp://"', "expected opc.tcp://HOST:PORT"),
         ('security = "none"', 'security_mode = "sign"', "name the security policy (Basic256Sha256, Aes128_Sha256_RsaOaep, Aes256_Sha256_RsaPss)"),
@@ -145,6 +149,49 @@ def test_a_mistake_in_a_group_is_named(tmp_path: Path, old: str, new: str, says:
     with pytest.raises(BadInput) as caught:
         load_profile(path)
     assert any(says in str(problem) for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ('at = "input:2"', 'at = "imput:2"', 'at = "imput:2"', "signals.weight.at: expected coil|discrete|input|holding:<address>, got 'imput:2'"),
+        ('at = "input:2"', 'at = "input:65535"', 'at = "input:65535"', "weight at input:65535: addresses go from 0 to 65535"),
+        ('at = "input:4"', 'at = "input:3"', 'at = "input:3"', "weight and tare overlap in input 3"),
+        ('at = "input:2"', 'at = "coil:2"', 'at = "coil:2"', "a coil holds a bool, not a float32"),
+        ("range = [0, 500]", "range = [500, 0]", "range = [500, 0]", "signals.weight.range: expected low < high, got [500, 0]"),
+        ("range = [0, 500]", "range = [0, 500]\nscale = 0", "scale = 0", "expected greater than 0, got 0"),
+        ("value = 7", "value = 70000", "identity =", "identity.value: 70000 is no uint16, so no device could ever show it"),
+        ("value = 7", "value = 0.5", "identity =", "identity.value: 0.5 is no uint16"),
+        ('at = "input:0"', 'at = "inputs:0"', "identity =", "identity.at: expected coil|discrete|input|holding:<address>"),
+        ('eu = "kg/h"', 'eu = "kg/hr"', 'eu = "kg/hr"', "eu 'kg/hr' is not known; did you mean 'kg/h'?"),
+        ('eu = "kg/h"', 'eu = "stone"', 'eu = "stone"', "known symbols: % "),
+    ],
+)
+def test_a_mistake_of_a_profile_is_named_in_its_file(tmp_path: Path, old: str, new: str, line: str, says: str) -> None:
+    """However many devices have the profile, it is named once."""
+    text = PROFILE.replace(old, new, 1)
+    (tmp_path / "scale.toml").write_text(text)
+    device = '[devices.{}]\nprofile = "scale"\naddress = "modbus-tcp://127.0.0.1:{}"\ntags = {{}}\n'
+    path = tmp_path / "cell.toml"
+    path.write_text('[cell]\nid = "two"\n' + device.format("a", 1) + device.format("b", 2))
+    with pytest.raises(BadInput) as caught:
+        load_cell(path)
+    number = next(place for place, it in enumerate(text.splitlines(), 1) if it.startswith(line))
+    [problem] = map(str, caught.value.problems)
+    assert problem.startswith(f"{tmp_path}/scale.toml:{number}:"), problem
+    assert says in problem
+
+
+def test_every_mistake_of_a_profile_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "scale.toml"
+    path.write_text(PROFILE.replace('"slow"', '"slaw"').replace('at = "input:2"', 'at = "imput:2"'))
+    with pytest.raises(BadInput) as caught:
+        load_profile(path)
+    assert [problem.what.partition(":")[0] for problem in caught.value.problems] == [
+        "signals.weight.at",
+        "signals.weight.group",
+        "signals.tare.group",
+    ]
 
 
 def test_the_place_is_exact(tmp_path: Path) -> None:
