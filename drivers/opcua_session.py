@@ -39,7 +39,7 @@ __all__ = ["Lost", "Session", "WrongDevice", "open_session"]
 log = logging.getLogger(__name__)
 
 _BEAT: Final = 1.0  # [s] between two looks at the identity of a device that is subscribed to
-_AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its slowest periods where that is longer
+_AUDIT: Final = 1.0  # [s] between two reads of all that is reported; three of its quickest periods where that is longer
 _VERIFY: Final = 30.0  # [s] between two questions whether all monitored items exist
 _AGAIN: Final = 60.0  # [s] until a server that had no subscription for us is asked again
 _LONGEST: Final = 246  # characters of a text
@@ -87,7 +87,7 @@ class Session:
         self.registered = False  # whether reads ask for what the server has registered
         self.subscription: Subscription | None = None
         self._device, self._metrics = device, metrics
-        self._audit_every = max(_AUDIT, 3.0 * float(device.periods.max()))
+        self._audit_every = max(_AUDIT, 3.0 * float(device.periods.min()))
         self._beat_due = 0.0  # [s] monotonic
         self._audit_due = time.monotonic() + self._audit_every
         self._verify_due = time.monotonic() + _VERIFY
@@ -99,6 +99,7 @@ class Session:
     def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
         """Make the requests: `items` are the nodes of the table's items."""
         self.table = table
+        table.patience = np.maximum(np.ceil(3.0 * self._device.periods / self._audit_every), 1.0).astype(np.intp)
         used = np.array([table.usable_item(item) for item in range(len(items))], dtype=np.bool_)
         groups = [range(len(items))[begin : begin + self.reader.at_once] for begin in range(0, len(items), self.reader.at_once)]
         if not groups or len(groups[-1]) == self.reader.at_once:

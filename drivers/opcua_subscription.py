@@ -201,7 +201,7 @@ class Subscription:
         taken = self._table.take(places, columns, when, report=True)
         for item, position in places.odd:
             yield
-            self._table.take_odd(item, position, columns, data, when, taken)
+            self._table.take_odd(item, position, columns, data, when, taken, report=True)
         note(self._metrics, taken)
         self.changed |= taken.changed
 

@@ -95,9 +95,12 @@ class Table:
         self._reported: FloatArray = np.full(n, np.nan)
         self._reported_in: IndexArray = np.full(n, -1, dtype=np.intp)  # the round, from one comparison to the next, of its last report
         self._round = 0
-        self.doubt: IndexArray = np.zeros(n, dtype=np.intp)  # how many comparisons in a row found a change that was not reported
+        self.doubt: IndexArray = np.zeros(n, dtype=np.intp)  # how often in a row a change was found that was not reported
         self._doubts = False
-        self._whole = np.isin(np.arange(n), self._place)  # whether it is an item by itself
+        self._unlike: IndexArray = np.zeros(n, dtype=np.intp)  # comparisons in a row
+        self.patience: IndexArray = np.ones(
+            n, dtype=np.intp
+        )  # how many of them make a doubt: slow signals are sampled more rarely than they are read
         self._lent = False  # others see the arrays below: copied before they are changed, and those of qualities always
         self.value: FloatArray = np.full(n, np.nan)
         self.quality: QualityArray = np.full(n, _BAD, dtype=np.uint8)
@@ -221,17 +224,20 @@ class Table:
         with np.errstate(invalid="ignore"):
             other = np.abs(self.value - self._reported) > self._kept_back
         other |= np.isnan(self.value) != np.isnan(self._reported)
-        silent = (other | (self._reported_in < 0)) & (self._reported_in < self._round) & self.usable & self._whole
-        self.doubt = np.where(silent, self.doubt + 1, 0)
-        self._doubts = bool(silent.any())
+        silent = (other | (self._reported_in < 0)) & (self._reported_in < self._round) & self.usable
+        self._unlike = np.where(silent, self._unlike + 1, 0)
+        self.doubt = self._unlike // self.patience
+        self._doubts = bool(self.doubt.any())
         self._round += 1
 
-    def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken) -> None:
-        """Take the signals in an array or a structure; raise `Malformed`."""
+    def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken, *, report: bool = False) -> None:
+        """Take the signals in an array or a structure, as `take` does; raise `Malformed`."""
         start = int(columns.start[position])
         for place, part in self._parts[item]:
             kind, number = part(data, start)
             self._put(np.array([place]), columns.with_number(position, kind, number), received, taken)
+            if report:
+                self._reported_in[place] = self._round
 
     def _put(self, places: IndexArray | slice, columns: Columns, received: float, taken: Taken) -> None:
         self._own()

@@ -263,6 +263,24 @@ async def body_a_reading_stays_as_it_is() -> None:
             np.testing.assert_array_equal(array, copy)
 
 
+async def body_slow() -> None:
+    """What is sampled more rarely than it is read may differ for as long as three of its periods take."""
+    bench = Bench()
+    bench.table.patience[1] = 3
+    bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    doubts = []
+    for times in range(1, 8):
+        bench.table.remember()
+        bench.table.value[0] = bench.table.value[1] = 9.0 + times
+        bench.table.compare()
+        doubts.append(bench.table.doubt.tolist())
+    assert doubts == [[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 1, 0], [4, 1, 0], [5, 1, 0], [6, 2, 0]]
+    bench.publish({1: 5.0}, 2)
+    bench.table.remember()
+    bench.table.compare()
+    assert bench.table.doubt.tolist() == [7, 0, 0]
+
+
 async def body_steps() -> None:
     """A huge message is taken in steps of about a millisecond, and nothing overtakes it."""
     n = 30_000
