@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli_options import data_home, explained
+from controller.cli_options import data_home, explained, show
 from drivers.device import Address, AddressError, Device, Policy, Profile, Security, load_profile
 from drivers.source import BadInput
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["OPCUA_COMMANDS"]
 
 _PATIENCE = 5.0  # [s] for each request of a browse
+_TOPS = 8  # paths in a sentence
 _SHOWN = 200  # rows of a table; all are in the profile
 
 store_option = click.option(
@@ -141,6 +142,10 @@ def browse(
     how = Security(security, "sign" if mode == "sign" else "sign_and_encrypt", user, secret)
     survey = asyncio.run(_survey(address, how, _store(data), Bounds(depth, nodes, seconds)))
     draft = draft_profile(survey, _name(to, address), include=include or ("*",), exclude=exclude, writable=writable)
+    if survey.variables and not (draft.signals or draft.methods or draft.left):
+        tops = dict.fromkeys("/".join(one.path[:2]) for one in survey.variables)
+        few = ", ".join(list(tops)[:_TOPS]) + (f" and {len(tops) - _TOPS} more" if len(tops) > _TOPS else "")
+        raise click.BadParameter(f"nothing here is like that; there are {few}", param_hint="--include, --exclude")
     if to is None:
         _show(survey, include or ("*",), exclude)
     click.echo(f"{survey.server or url}: {draft.signals} signals, {draft.methods} methods, {len(draft.left)} left out")
@@ -192,7 +197,7 @@ def _show(survey: Survey, include: tuple[str, ...], exclude: tuple[str, ...]) ->
             Text("" if one.value is None else f"{one.value}"[:40]),
             style="" if signal_type(one) is not None and one.readable else "dim",
         )
-    Console().print(table, highlight=False)
+    show(table)
     if len(chosen) > _SHOWN:
         click.echo(f"and {len(chosen) - _SHOWN} more variables")
     for method in survey.methods:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dialogue_mistakes", "method_mistakes", "mistakes"]
 
+_ON_OPCUA: Final = ("element", "field", "browse_name")
 _ON_MODBUS: Final = ("bit", "nan", "enum", "byte_order", "word_order")
 
 
@@ -48,14 +49,17 @@ def _of_signals(profile: Profile) -> Iterator[str]:
     for name, signal in profile.signals.items():
         at = f"signals.{name}"
         place = (signal.at, signal.bit, signal.element, signal.field)
-        if profile.protocol != "opcua" and (signal.element is not None or signal.field or signal.browse_name):
-            yield f"{at}: element, field and browse_name are for OPC UA"
+        if profile.protocol != "opcua" and (told := [key for key in _ON_OPCUA if getattr(signal, key) not in (None, "")]):
+            yield f"{at}.{told[0]}: only a signal on OPC UA has one"
         if signal.group and signal.group not in profile.groups:
             yield f"{at}.group: no group {signal.group!r}; this profile has {', '.join(profile.groups) or 'none'}"
         if problem := _place_problem(profile.protocol, signal.at):
             yield f"{at}.at: {problem}"
         if profile.protocol != "modbus" and (told := [key for key in _ON_MODBUS if getattr(signal, key) not in (None, (), {})]):
             yield f"{at}.{told[0]}: only a signal on Modbus has one"
+        for key, codes in (("nan", signal.nan), ("enum", tuple(map(float, signal.enum)))):
+            if never := [code for code in codes if not _holds(signal.type, code)]:
+                yield f"{at}.{key}: {never[0]:g} is no {signal.type}, so it never comes{_signed(signal.type, never[0])}"
         if profile.protocol == "opcua" and signal.type == "float16":
             yield f"{at}.type: OPC UA has no float16; expected float32 or float64"
         if place in taken:
@@ -89,6 +93,13 @@ def _holds(type_: str, value: float) -> bool:
     bits = int(type_.removeprefix("u").removeprefix("int"))
     low, high = (0, 2**bits) if type_.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     return value.is_integer() and low <= value < high
+
+
+def _signed(type_: str, code: float) -> str:
+    """Return how the words of a code read in a signed type, for those who have taken it from a list of hexadecimal numbers."""
+    if type_.startswith("int") and _holds(f"u{type_}", code):
+        return f"; as {type_} it reads {code - 2.0 ** int(type_.removeprefix('int')):g}"
+    return ""
 
 
 def dialogue_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:

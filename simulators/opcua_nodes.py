@@ -11,21 +11,11 @@ from asyncua.ua.object_ids import ObjectIds
 
 from drivers import unece
 from drivers.device import Method, Signal, SignalType
+from drivers.opcua_value import VARIANT
 from simulators.opcua_space import SAMPLING
 
-__all__ = ["VARIANT", "Nodes", "plain", "split_node"]
+__all__ = ["Nodes", "plain", "split_node"]
 
-VARIANT: Final[dict[SignalType, ua.VariantType]] = {
-    "bool": ua.VariantType.Boolean,
-    "int16": ua.VariantType.Int16,
-    "uint16": ua.VariantType.UInt16,
-    "int32": ua.VariantType.Int32,
-    "uint32": ua.VariantType.UInt32,
-    "int64": ua.VariantType.Int64,
-    "uint64": ua.VariantType.UInt64,
-    "float32": ua.VariantType.Float,
-    "float64": ua.VariantType.Double,
-}
 _READ: Final = 1  # bits of AccessLevel
 _WRITE: Final = 2
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from drivers.device import Address
+from drivers.modbus_frames import crc16
 from simulators.modbus_slave import ModbusSlave
 from simulators.pty_line import PtyLine
 
@@ -27,33 +28,9 @@ _SIZES: Final = {**dict.fromkeys(range(1, 7), 8), 22: 10, 43: 7}  # [bytes] func
 _COUNTED: Final = {15: 6, 16: 6, 23: 10}  # function -> where the count of the bytes stands that come between it and the checksum
 
 
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0xA001 if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-_CRC: Final = _crc_table()
-
-
-def crc(data: bytes) -> int:
-    """Return the checksum of Modbus over serial line V1.02, 6.2.2; 0 for a frame that ends in its own, low byte first.
-
-    >>> hex(crc(bytes([0x02, 0x07])))
-    '0x1241'
-    """
-    value = 0xFFFF
-    for byte in data:
-        value = value >> 8 ^ _CRC[(value ^ byte) & 0xFF]
-    return value
-
-
 def with_crc(frame: bytes) -> bytes:
     """Return a frame of a line with its checksum."""
-    return frame + struct.pack("<H", crc(frame))
+    return frame + struct.pack("<H", crc16(frame))
 
 
 def frame_size(data: bytes) -> int:
@@ -65,9 +42,9 @@ def frame_size(data: bytes) -> int:
         return 0
     at = _COUNTED.get(data[1])
     size = _SIZES.get(data[1], 0) if at is None else at + 3 + data[at] if len(data) > at else 0
-    if size and len(data) >= size and crc(data[:size]) == 0:
+    if size and len(data) >= size and crc16(data[:size]) == 0:
         return size
-    return len(data) if crc(data) == 0 else 0
+    return len(data) if crc16(data) == 0 else 0
 
 
 def server_context(data: Path) -> ssl.SSLContext:

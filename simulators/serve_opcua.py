@@ -22,7 +22,8 @@ from asyncua.ua.status_codes import StatusCodes
 
 from drivers import eu
 from drivers.device import Address, Argument, Method, Signal, SignalType
-from simulators.opcua_nodes import VARIANT, Nodes, plain, split_node
+from drivers.opcua_value import VARIANT
+from simulators.opcua_nodes import Nodes, plain, split_node
 from simulators.opcua_space import SAMPLING, DeviceServer, status_code
 from simulators.station import Locked, Refused, Station
 

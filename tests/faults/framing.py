@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 
-from simulators.serve_modbus import crc
+from drivers.modbus_frames import crc16
 
 __all__ = ["Framing", "Line", "Mbap", "Raw", "Rtu", "Uacp", "rtu", "service"]
 
@@ -65,7 +65,7 @@ class Rtu(Framing):
     """Modbus RTU: what has come ends in its own checksum. The owner flushes after a silence."""
 
     def size(self, data: bytes) -> int:
-        return len(data) if len(data) >= 4 and crc(data) == 0 else 0
+        return len(data) if len(data) >= 4 and crc16(data) == 0 else 0
 
 
 class Uacp(Framing):
@@ -82,7 +82,7 @@ class Uacp(Framing):
 
 def rtu(body: bytes) -> bytes:
     """Return a frame of a line: unit, function and data with their checksum."""
-    return body + struct.pack("<H", crc(body))
+    return body + struct.pack("<H", crc16(body))
 
 
 def service(message: bytes) -> int:

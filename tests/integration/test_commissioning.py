@@ -238,6 +238,22 @@ def test_plan_of_a_dialogue_names_each_line_and_how_often_it_is_asked_for(tmp_pa
     assert "each period of a group, 2 times as long" in shown.output
 
 
+def test_browse_feeds_a_cell_and_says_what_there_is_when_nothing_is_like_the_glob(tmp_path: Path) -> None:
+    with serving([{"name": "press", "profile": "shredder", "address": "opc.tcp://127.0.0.1:0/press"}], tmp_path) as process:
+        url = line(process)["endpoints"]["press"]
+        asked = ("browse", url, "--security", "none", "--data", tmp_path)
+        nothing = blackmass(*asked, "--include", "Shredder/*")
+        assert nothing.exit_code == 2
+        assert "nothing here is like that; there are press/identity, press/heartbeat" in nothing.output
+        drafted = blackmass(*asked, "--include", "press/*", "--exclude", "*_sp", "--write", tmp_path / "press.toml")
+        assert drafted.exit_code == 0, drafted.output
+        cell = '[cell]\nid = "p"\n[devices.p]\nprofile = "press"\naddress = "{}"\nsecurity = "none"\ntags = {{ "AT-1" = "oxygen" }}\n'
+        (tmp_path / "p.toml").write_text(cell.format(url), encoding="utf-8")
+        shown = blackmass("check", tmp_path / "p.toml", "--online", "--data", tmp_path)
+        assert shown.exit_code == 0, shown.output
+        assert "p.oxygen" in shown.stdout
+
+
 LOOK = """
 [cell]
 id = "look"

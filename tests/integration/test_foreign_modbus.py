@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import tty
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +24,7 @@ from drivers.device import Address, Device, SignalType, load_profile
 from drivers.driver import Driver, WriteResult
 from drivers.tags import Quality
 from tests.integration.test_foreign import needs
+from tests.integration.waiting import good, until
 
 pytestmark = pytest.mark.wire
 
@@ -159,18 +160,6 @@ def device(folder: Path, place: Place, signals: dict[str, dict[str, object]], **
     path = folder / "libmodbus.toml"
     path.write_text("\n".join(lines) + "\n")
     return Device("peer", load_profile(path), Address.parse(place.address))
-
-
-async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
-    begun = time.monotonic()
-    while not await what():
-        assert time.monotonic() - begun < within, "it did not happen in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - begun
-
-
-async def good(driver: Driver) -> bool:
-    return bool((await driver.read()).quality.max() == Quality.GOOD)
 
 
 async def lost(driver: Driver) -> bool:

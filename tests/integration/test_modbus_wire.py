@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from drivers.modbus import ModbusDriver
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import CannotServe, Servers
+from tests.integration.waiting import good, until
 
 pytestmark = pytest.mark.wire
 
@@ -35,18 +35,6 @@ def bench(*devices: tuple[str, str, str]) -> tuple[list[Device], StaticPlant]:
 
 def at(device: Device, servers: Servers) -> Device:
     return Device(device.name, device.profile, servers.endpoints[device.name])
-
-
-async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
-    begun = time.monotonic()
-    while not await what():
-        assert time.monotonic() - begun < within, "it did not happen in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - begun
-
-
-async def good(driver: Driver) -> bool:
-    return bool((await driver.read()).quality.max() == Quality.GOOD)
 
 
 async def read_until_set(driver: Driver, event: asyncio.Event) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from drivers.driver import Driver, Reading, WriteResult
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import Servers
+from tests.integration.waiting import good, until
 
 pytestmark = pytest.mark.wire
 
@@ -35,18 +35,6 @@ def bench(*names: str) -> tuple[list[Device], StaticPlant]:
 
 def at(name: str, servers: Servers, profile: str | None = None) -> Device:
     return Device(name, PROFILES[profile or name], servers.endpoints[name])
-
-
-async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
-    begun = time.monotonic()
-    while not await what():
-        assert time.monotonic() - begun < within, "it did not happen in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - begun
-
-
-async def good(driver: Driver) -> bool:
-    return bool((await driver.read()).quality.max() == Quality.GOOD)
 
 
 def value(driver: Driver, reading: Reading, signal: str) -> float:

@@ -28,6 +28,7 @@ from simulators.pty_line import PtyLine
 from simulators.serve import CannotServe, Servers
 from tests.faults.framing import Line
 from tests.faults.proxy import Corrupt, Delay, Direction, Drop, Late, SerialRelay, Truncate
+from tests.integration.waiting import until
 
 pytestmark = pytest.mark.wire
 
@@ -50,14 +51,6 @@ def device(profile: Profile, path: str = "lines/a") -> Device:
 def value(driver: Driver, reading: Reading, signal: str) -> tuple[float, int]:
     place = driver.device.profile.place(signal)
     return float(reading.values[place]), int(reading.quality[place])
-
-
-async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
-    begun = time.monotonic()
-    while not await what():
-        assert time.monotonic() - begun < within, "it did not happen in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - begun
 
 
 async def fresh(driver: Driver) -> Reading:
