@@ -128,6 +128,9 @@ class OpcuaDriver(Driver):
         except WrongDevice as error:
             self._count("identity")
             self._why = str(error)
+        except Lost as error:
+            self._count(error.kind)
+            self._why = f"{address}: {error}"
         except NotSecured as error:
             self._count("connect")
             self._why = f"not connected to {address}: {error}"

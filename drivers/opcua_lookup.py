@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,9 @@ from drivers.opcua_reader import AT_ONCE, Found, Reader
 from drivers.opcua_structure import NodeKey, Part, Structure, node_key
 from drivers.opcua_table import KINDS
 
-__all__ = ["Limits", "Structures", "read_limits", "signal_problems"]
+__all__ = ["Limits", "Structures", "Unit", "read_limits", "read_units", "signal_problems", "unit_at"]
+
+Unit = tuple[str, int, str]  # of EUInformation: namespace, id and name
 
 _NUMBER, _INTEGER, _UNSIGNED, _ANY, _ENUMERATION = 26, 27, 28, 24, 29  # abstract data types (part 5, 12.2)
 _UNDER: Final = {_ANY: range(1, 12), _NUMBER: range(2, 12), _INTEGER: (2, 4, 6, 8), _UNSIGNED: (3, 5, 7, 9), _ENUMERATION: (6,)}
@@ -75,23 +77,19 @@ async def read_limits(reader: Reader) -> Limits:
 
 
 async def signal_problems(
-    client: Client, reader: Reader, device: Device, nodes: Sequence[bytes], structures: Structures, translate: int = AT_ONCE
+    client: Client, reader: Reader, device: Device, nodes: Sequence[bytes], structures: Structures, units: Mapping[int, tuple[bytes, Unit]]
 ) -> list[str]:
-    """Return why each signal cannot be used, empty when it can; `nodes` are of the signals, in the order of the profile.
-
-    The server looks up `translate` properties at once.
-    """
+    """Return why each signal cannot be used, empty when it can; `nodes` are of the signals, in the order of the profile, and `units` by that."""
     signals = tuple(device.profile.signals.values())
     types = await reader.values([messages.read_item(node, AttributeIds.DataType) for node in nodes])
     named = [place for place, signal in enumerate(signals) if signal.browse_name]
     names = dict(zip(named, await reader.values([messages.read_item(nodes[place], AttributeIds.BrowseName) for place in named]), strict=True))
-    units = await _units(reader, signals, nodes, translate)
     problems = []
     for place, signal in enumerate(signals):
         problem = await _type_problem(client, structures, place, signal, *types[place])
         if not problem and place in names:
             problem = _name_problem(signal, *names[place])
-        problems.append(problem or _eu_problem(signal, units.get(place)))
+        problems.append(problem or _eu_problem(signal, units[place][1] if place in units else None))
     return problems
 
 
@@ -123,8 +121,11 @@ def _name_problem(signal: Signal, found: Found, at: int) -> str:
     return "" if there == signal.browse_name else f"{signal.at} has browse name {there!r}, expected {signal.browse_name!r}: it is another node"
 
 
-async def _units(reader: Reader, signals: Sequence[Signal], nodes: Sequence[bytes], at_once: int) -> dict[int, tuple[str, int, str]]:
-    """Return the EngineeringUnits of those signals whose node has them: namespace, id and name."""
+async def read_units(reader: Reader, signals: Sequence[Signal], nodes: Sequence[bytes], at_once: int) -> dict[int, tuple[bytes, Unit]]:
+    """Return the EngineeringUnits of those signals whose node has them: the node of the property, and what it says.
+
+    The server looks up `at_once` properties in one request.
+    """
     wanted = [place for place, signal in enumerate(signals) if signal.eu and not signal.discrete and not signal.field]
     properties: dict[int, bytes] = {}
     for begin in range(0, len(wanted), at_once):
@@ -135,10 +136,12 @@ async def _units(reader: Reader, signals: Sequence[Signal], nodes: Sequence[byte
         found = messages.property_reply(data, len(some), handle)
         properties |= {place: node for place, node in zip(some, found, strict=True) if node}
     values = await reader.values([messages.read_item(node) for node in properties.values()])
-    return {place: unit for place, (found, at) in zip(properties, values, strict=True) if (unit := _unit(found, at)) is not None}
+    return {
+        place: (node, unit) for (place, node), (found, at) in zip(properties.items(), values, strict=True) if (unit := unit_at(found, at)) is not None
+    }
 
 
-def _unit(found: Found, at: int) -> tuple[str, int, str] | None:
+def unit_at(found: Found, at: int) -> Unit | None:
     """Return an EUInformation (part 8, 5.6.3): namespace, id and display name."""
     if not found.good(at) or found.columns.kind[at] != 22:
         return None
@@ -159,7 +162,7 @@ def _unit(found: Found, at: int) -> tuple[str, int, str] | None:
     return space, number, data[start : start + n].decode(errors="replace")
 
 
-def _eu_problem(signal: Signal, unit: tuple[str, int, str] | None) -> str:
+def _eu_problem(signal: Signal, unit: Unit | None) -> str:
     """Return how the server's eu differs from the profile's; one that cannot be told is taken as the same."""
     if unit is None:
         return ""

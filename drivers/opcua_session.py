@@ -24,13 +24,14 @@ from drivers.device import Device
 from drivers.driver import DriverMetrics, ErrorKind, Reading
 from drivers.opcua_channel import Channel
 from drivers.opcua_codec import Columns
-from drivers.opcua_lookup import Structures, read_limits, signal_problems
+from drivers.opcua_lookup import Structures, read_limits, read_units, signal_problems
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import BoundMethod, find_methods
 from drivers.opcua_reader import Found, Reader
 from drivers.opcua_structure import find_number
 from drivers.opcua_subscription import NoSubscription, Subscription, note
 from drivers.opcua_table import Places, Table
+from drivers.opcua_upkeep import Upkeep
 from drivers.opcua_value import local_node
 from drivers.tags import BoolArray
 
@@ -85,6 +86,7 @@ class Session:
         self.monitored: list[ua.NodeId] = []  # of the table's items
         self.monitored_at_once = 1
         self.registered = False  # whether reads ask for what the server has registered
+        self.upkeep = Upkeep(reader, {})
         self.subscription: Subscription | None = None
         self._device, self._metrics = device, metrics
         self._audit_every = max(_AUDIT, 3.0 * float(device.periods.min()))
@@ -124,6 +126,7 @@ class Session:
         if self.subscription is None:
             self._ask_again()
             await self.read_all()
+            await self.look_after()
             return
         self._listen(self.subscription)
         now = time.monotonic()
@@ -134,10 +137,16 @@ class Session:
             await self._beat(self.subscription)
         elif now - self._looked < _PAUSE:
             await asyncio.sleep(0)  # who reads without a pause must not keep what is published from coming in
+        await self.look_after()
         self._looked = now
         self._listen(self.subscription)
         if (silence := time.monotonic() - self.subscription.heard) > self.subscription.silence:
             raise Lost("timeout", f"the server answers, but has published nothing for {silence:.1f} s")
+
+    async def look_after(self) -> None:
+        """Raise `Lost` when the server says that its values cannot be used, or are in something else."""
+        if why := await self.upkeep.look():
+            raise Lost("type", why)
 
     async def subscribe(self) -> str:
         """Subscribe to all items; return why the server does not let us, empty when it does. Until then they are polled."""
@@ -267,11 +276,14 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     *nodes, identity = (_node(at, limits.spaces, str(device.address)) for at in places)
     wire = tuple(nodeid_to_binary(node) for node in nodes)
     structures = Structures(reader)
-    wrong = await signal_problems(client, reader, device, wire, structures, limits.translate)
+    units = await read_units(reader, signals, wire, limits.translate)
+    wrong = await signal_problems(client, reader, device, wire, structures, units)
     for name, problem in zip(device.profile.names, wrong, strict=True):
         if problem:
             log.error("%s.%s is not used: %s", device.name, name, problem)
     session = Session(client, device, metrics, reader, wire, tuple(wrong))
+    session.upkeep = Upkeep(reader, {signals[place].at: found for place, found in units.items()})
+    await session.look_after()
     session.spaces, session.writes_at_once = limits.spaces, limits.write
     fields = {
         place: partial(find_number, structure=structure, path=signals[place].field.split("."), element=signals[place].element)

@@ -183,6 +183,26 @@ def test_a_subscription_that_dies_on_a_live_link_is_noticed_within_three_seconds
     run(main)
 
 
+@pytest.mark.parametrize("mode", ["poll", "subscribe"])
+def test_a_server_that_is_not_at_work_gives_no_value(mode: str) -> None:
+    """It says of itself that it is suspended, or tests with made-up numbers; its values are good by their own status."""
+
+    async def main() -> None:
+        options = PROFILE.opcua.model_copy(update={"mode": mode})
+        async with bench(profile=PROFILE.model_copy(update={"opcua": options})) as ([watch], _, _, servers):
+            state = servers._listeners["d0"]._server.get_node(ua.NodeId(ua.Int32(ua.ObjectIds.Server_ServerStatus_State)))
+            for number, name in ((3, "Suspended"), (5, "Test")):
+                await state.write_value(ua.Variant(number, ua.VariantType.Int32))
+                await until(watch.bad, 3.0, watch.told)
+                await until(lambda: watch.driver.metrics.errors["connect"] + watch.driver.metrics.errors["type"] >= 2, 3.0)
+                assert watch.bad()  # as long as it lasts
+                assert f"in state {name}" in watch.driver.metrics.why
+                await state.write_value(ua.Variant(0, ua.VariantType.Int32))
+                assert await watch.lives() < 5.0
+
+    run(main)
+
+
 def is_opening(message: bytes) -> bool:
     return message[:3] == b"OPN"
 

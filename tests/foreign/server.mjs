@@ -1,7 +1,7 @@
 // A device of another make: a node-opcua server with security on, driven by one JSON object a line on standard input, answering with one each.
 // usage: node server.mjs CONFIGURATION   (JSON: folder, certificate, key, port, uri, spaces, user, password, anonymous)
 //   commands: {do: "restart", ...changes}, {do: "trust", certificate}, {do: "set", name, value}, {do: "status", name, code},
-//             {do: "event", severity, message}, {do: "forget"}, {do: "stop"}
+//             {do: "event", severity, message}, {do: "unit", name, unit}, {do: "forget"}, {do: "stop"}
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { OPCUACertificateManager } from "node-opcua-certificate-manager";
@@ -120,6 +120,7 @@ const obey = async ({ do: verb, ...asked }) => {
   if (verb === "trust") await server.serverCertificateManager.trustCertificate(readFileSync(asked.certificate));
   if (verb === "set") variables[asked.name].setValueFromSource({ dataType: variables[asked.name].dataType.value, value: asked.value });
   if (verb === "status") variables[asked.name].setValueFromSource(variables[asked.name].readValue().value, StatusCodes[asked.code]);
+  if (verb === "unit") variables[asked.name].engineeringUnits.setValueFromSource({ dataType: DataType.ExtensionObject, value: standardUnits[asked.unit] });
   if (verb === "forget") for (const session of Object.values(server.engine._sessions)) session._registeredNodes = session._registeredNodesInv = {}; // what was registered
   if (verb === "event") for (let left = asked.times ?? 1; left > 0; left -= 1) press.raiseEvent("BaseEventType", { message: { dataType: DataType.LocalizedText, value: { text: asked.message } }, severity: { dataType: DataType.UInt16, value: asked.severity }, sourceName: { dataType: DataType.String, value: "Press" } });
   return say({ calls, value: asked.name ? variables[asked.name].readValue().value.value : null });

@@ -1,4 +1,4 @@
-"""A server that takes little at once, or that has forgotten what was registered: node-opcua, over real sockets."""
+"""A server that takes little at once, has forgotten what was registered, or is set to another eu: node-opcua, over real sockets."""
 
 from __future__ import annotations
 
@@ -172,3 +172,31 @@ def test_registered_nodes_that_are_forgotten_are_registered_again(
     with caplog.at_level(logging.WARNING, logger="drivers"):
         asyncio.run(main_())
     assert "has forgotten the nodes that were registered" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["poll", "subscribe"])
+def test_an_eu_that_is_changed_at_the_server_is_bad_from_then_on(
+    server: Foreign, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody sets the transmitter to degF: 20 degC would be shown as 68. This server tells those who subscribe; who polls has to look."""
+
+    async def main_() -> None:
+        async with open_driver(press(server, Address.parse(server.endpoint).port, mode=mode), data=tmp_path, timeout=3.0) as driver:
+            await moves(driver)
+            place = driver.device.profile.place("temperature")
+            server.ask("unit", name="Temperature", unit="degree_fahrenheit")
+            end = time.monotonic() + 6.0
+            while (reading := await driver.read()).quality[place] != Quality.BAD or not driver.metrics.connected:
+                assert time.monotonic() < end, "nobody has noticed"
+                await asyncio.sleep(0.02)
+            others = [quality for at, quality in enumerate(reading.quality) if at != place]
+            assert set(others) == {Quality.GOOD}
+            server.ask("unit", name="Temperature", unit="degree_celsius")
+            server.restart()
+            await moves(driver)
+
+    with caplog.at_level(logging.WARNING, logger="drivers"):
+        asyncio.run(main_())
+    told = "says that the meaning of values has changed" if mode == "subscribe" else "s=Temperature in another eu than before (°F, not °C)"
+    assert told in caplog.text
+    assert "set one of them right" in caplog.text
