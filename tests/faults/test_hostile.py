@@ -129,7 +129,7 @@ def test_malformed_frames_are_no_value_no_crash_and_hold_up_nothing(devices: dic
     async def main() -> tuple[float, float, int]:
         stalls = Stalls()
         watchdog = asyncio.create_task(stalls.run())
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # a measurement of the machine, without any fault
         still, stalls.worst = stalls.worst, 0.0
         faults: list[Fault] = []
 
@@ -194,7 +194,7 @@ def test_a_server_of_noise_is_never_a_device(protocol: str, devices: dict[str, D
                     elif way == 3:
                         for byte in rng.randbytes(20):
                             writer.write(bytes([byte]))
-                            await asyncio.sleep(0.002)
+                            await asyncio.sleep(0.002)  # byte by byte
                     elif way == 4:
                         head = (
                             b"ACKF" + struct.pack("<IIIIII", 28, 0, 0xFFFFFFFF, 1, 0, 0)

@@ -28,6 +28,8 @@ from drivers.device import Address, Device, load_profile, profile_folder
 from drivers.image import Freshness, ProcessImage
 from drivers.tags import Quality, Tag, TagTable
 from tests.faults.bench import until
+from tests.faults.framing import Line, Mbap, Rtu, Uacp
+from tests.faults.proxy import Direction, Drop, Proxy, SerialRelay
 
 pytestmark = pytest.mark.wire
 
@@ -129,6 +131,57 @@ def test_a_process_that_hangs_is_bad_within_three_seconds_one_that_is_killed_wit
                     assert await until(all_alive, 6.0, told) < 5.0
 
     asyncio.run(asyncio.wait_for(main(), 60.0))
+
+
+def test_packets_dropped_for_a_minute_are_bad_within_three_seconds_and_data_is_back_within_five(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The campaign's own 60 s, and the time-outs of the service: each kind of link at once; nothing passes it in either direction, none is cut."""
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            _, endpoints = stack.enter_context(devices(tmp_path, {name: address for name, (_, address) in SERVED.items()}))
+            relays: dict[str, Proxy | SerialRelay] = {}
+            shown: dict[str, Shown] = {}
+            for name, framing in {"leach": Mbap, "shredder": Uacp, "wash": Rtu, "balance": Line, "meter": Line}.items():
+                far = Address.parse(endpoints[name])
+                if far.serial:
+                    serial = await stack.enter_async_context(SerialRelay(tmp_path / "near" / name, tmp_path / far.path, framing))
+                    relays[name], near = serial, replace(far, path=f"near/{name}")
+                else:
+                    proxy = await stack.enter_async_context(Proxy("127.0.0.1", far.port, framing))
+                    relays[name], near = proxy, replace(far, port=proxy.port)
+                shown[name] = Shown(name, str(near), tmp_path)
+                await stack.enter_async_context(shown[name].driver)
+                stack.callback(asyncio.create_task(shown[name].poll()).cancel)
+
+            def told() -> dict[str, tuple[str, bool, bool]]:
+                return {name: (one.driver.metrics.why, one.bad(), one.alive()) for name, one in shown.items()}
+
+            def all_bad() -> bool:
+                return all(one.bad() for one in shown.values())
+
+            await until(lambda: all(one.alive() for one in shown.values()), 10.0, told)
+            for relay in relays.values():
+                relay.add(Drop(direction=Direction.BOTH))
+            begun = time.monotonic()
+            assert await until(all_bad, 4.0, told) < 3.0
+            while time.monotonic() - begun < 60.0:  # the fault itself: it lasts that long
+                await asyncio.sleep(0.05)
+                assert all_bad(), told()
+            for name in ("leach", "shredder"):
+                relay = relays[name]
+                assert isinstance(relay, Proxy)
+                assert relay.accepted < 60, f"{name}: a storm of connections"
+            for relay in relays.values():
+                relay.clear()
+            assert await until(lambda: all(one.alive() for one in shown.values()), 6.0, told) < 5.0
+
+    with caplog.at_level("INFO", logger="drivers"):
+        asyncio.run(asyncio.wait_for(main(), 100.0))
+    for name in SERVED:
+        levels = [record.levelname for record in caplog.records if record.name.startswith("drivers") and record.getMessage().startswith(f"{name} ")]
+        assert levels == ["INFO", "WARNING", "INFO"], name
 
 
 def test_devices_that_hang_hold_the_batch_with_an_alarm_within_three_seconds(tmp_path: Path) -> None:
