@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from controller.batch.report import Report, Trend, build, html
 from controller.config import LoadedCell
 from controller.core.commands import Start
 from controller.core.frame import Frame
+from controller.core.plan import CellPlan
 from controller.core.states import FINAL
 from controller.face import page
 from controller.historian.influx import InfluxForwarder, InfluxSettings
@@ -29,7 +30,7 @@ from controller.runtime.service import Service
 from controller.terminal import Screen, report_text
 from controller.web.api import create_app
 
-__all__ = ["Request", "make_report", "run_cell"]
+__all__ = ["Request", "make_report", "run_cell", "safe_words"]
 
 TREND_TAGS = (
     "TT-201",
@@ -146,9 +147,7 @@ def _line(frame: Frame) -> str:
 
 
 def _conclude(request: Request, console: Console, last: Frame | None, why: str, unsafe: set[str]) -> int:
-    safe = "devices have their safe values"
-    if unsafe:
-        safe = f"NOT every device has confirmed its safe values: {', '.join(sorted(unsafe))}; their own heartbeat watch puts them there within 5 s"
+    safe = safe_words(request.cell.plan, unsafe)
     if why:
         console.print(f"[bold red]The service stopped by itself:[/] {why}", highlight=False)
     if last is None or last.batch is None:
@@ -166,6 +165,18 @@ def _conclude(request: Request, console: Console, last: Frame | None, why: str, 
         )
     console.print(f"Report: {path}   journal and telemetry: {request.data}", highlight=False)
     return 0 if last.batch.released and not why else 1
+
+
+def safe_words(plan: CellPlan, unsafe: Iterable[str]) -> str:
+    """Return what is known of the outputs at the end; `unsafe` are the devices that did not confirm their safe values."""
+    names = sorted(unsafe)
+    if not names:
+        return "devices have their safe values" if len(plan.outputs) else "nothing was written"
+    beats = {name: plan.devices[name].device.profile.heartbeat for name in names}
+    watched = [f"{name} falls to them by itself within {beat.timeout:g} s" for name, beat in beats.items() if beat is not None]
+    alone = [name for name, beat in beats.items() if beat is None]
+    left = [f"{', '.join(alone)}: no heartbeat in the profile, so what was written last may still stand: go and look"] if alone else []
+    return f"NOT every device has confirmed its safe values: {'; '.join(watched + left)}"
 
 
 def make_report(data: Path, batch: str, cell: LoadedCell) -> Report:

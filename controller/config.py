@@ -411,7 +411,9 @@ class _Compiler:
             if isinstance(given, str):
                 given = OutputRole(output=given)
             output = self._output(given.output, (*at, "output"))
-            measured = self._input(given.feedback, (*at, "feedback")) if given.feedback else self.inputs.place(self.outputs[output].name)
+            measured = self._input(given.feedback or given.output, (*at, "feedback")) if given.feedback or given.output in self.outputs else 0
+            if given.output not in self.outputs or self.inputs.names[measured] not in (given.feedback, given.output):
+                return Role(role, "measurement", wanted, 0)  # said already
             self._same_eu(self.outputs[output], wanted, at)
             self._same_eu(self.inputs[measured], wanted, at)
             return Role(role, "output", wanted, measured, output)
@@ -428,7 +430,8 @@ class _Compiler:
                 return Role(role, "loop", wanted, self.inputs.place(entry.pv), self.outputs.place(entry.out), loops[given])
             return Role(role, "measurement", wanted, 0)
         measured = self._input(given, at)
-        self._same_eu(self.inputs[measured], wanted, at)
+        if given in self.inputs:
+            self._same_eu(self.inputs[measured], wanted, at)
         return Role(role, "measurement", wanted, measured)
 
     def _same_eu(self, tag: Tag, wanted: str, at: KeyPath) -> None:

@@ -152,6 +152,8 @@ class Service:
         await self._flush()
 
     async def _make_safe(self, exchange: Exchange) -> None:
+        if not len(exchange.rows.outputs):
+            return  # there is nothing that it could be asked for
         safe = np.where(np.isnan(self.plan.safe), self._outputs, self.plan.safe)
         self.unsafe.add(exchange.name)
         self._happen(await exchange.read())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.app import safe_words
 from controller.config import cell_path, load_cell
 from drivers.device import load_profile
 from drivers.source import BadInput
@@ -201,6 +202,37 @@ def test_every_mistake_of_a_profile_is_named_at_once(tmp_path: Path) -> None:
         "signals.weight.group",
         "signals.tare.group",
     ]
+
+
+def test_an_output_that_is_not_there_is_one_mistake(tmp_path: Path) -> None:
+    """In a cell without any output, and in one where the first tag is in another eu."""
+    (tmp_path / "scale.toml").write_text(PROFILE)
+    unit = '[units.H-1]\nclass = "weigh_hopper"\n[units.H-1.roles]\nweight = "WT-1"\nfeeder = { output = "FY-111" }\n'
+    device = '[devices.a]\nprofile = "scale"\naddress = "modbus-tcp://127.0.0.1:1"\n[devices.a.tags]\n"FT-1" = "flow"\n"WT-1" = "weight"\n'
+    path = tmp_path / "cell.toml"
+    path.write_text(f'[cell]\nid = "one"\n{device}{unit}')
+    with pytest.raises(BadInput) as caught:
+        load_cell(path)
+    assert [problem.what for problem in caught.value.problems] == ["no tag 'FY-111' in this cell; did you mean FT-1?"]
+    assert [problem.partition(": ")[2] for problem in broken(tmp_path, 'weight = "WT-111"', 'weight = "WX-111"')] == [
+        "no tag 'WX-111' in this cell; did you mean WT-111 or WY-101?"
+    ]
+
+
+def test_the_end_says_which_outputs_may_still_stand(tmp_path: Path) -> None:
+    (tmp_path / "scale.toml").write_text(
+        PROFILE.replace("range = [0, 10]", 'range = [0, 10]\naccess = "write"').replace('at = "input:6"', 'at = "holding:6"')
+    )
+    path = tmp_path / "cell.toml"
+    both = '[devices.{}]\nprofile = "{}"\naddress = "modbus-tcp://127.0.0.1:{}"\n[devices.{}.tags]\n"{}" = "{}"\n'
+    path.write_text(
+        '[cell]\nid = "two"\n' + both.format("a", "scale", 1, "a", "FY-1", "flow") + both.format("b", "leach_tank", 2, "b", "FY-2", "acid_flow_sp")
+    )
+    plan = load_cell(path).plan
+    assert safe_words(plan, ()) == "devices have their safe values"
+    said = safe_words(plan, {"a", "b"})
+    assert "b falls to them by itself within 5 s" in said
+    assert "a: no heartbeat in the profile, so what was written last may still stand" in said
 
 
 def test_the_place_is_exact(tmp_path: Path) -> None:
