@@ -31,6 +31,7 @@ __all__ = ["NoSubscription", "Subscription", "note"]
 
 _SILENCE: Final = 2.0  # [s] at most without a publication
 _LATE: Final = 0.3  # [s]
+_OLD: Final = 3.0  # periods, from which on a value is no longer current
 _KEEP_ALIVE: Final = 1.0  # [s] at most between two publications
 _LIFE: Final = 30.0  # [s] after which the server forgets a subscription nobody asks about
 _AT_ONCE: Final = 1000  # items in one request
@@ -81,7 +82,7 @@ class Subscription:
             raise NoSubscription(f"it makes no subscription: {type(error).__name__}") from None
         self._id = made.SubscriptionId
         alive = made.RevisedPublishingInterval * max(made.RevisedMaxKeepAliveCount, 1) / 1e3
-        if not 0.0 < alive <= _KEEP_ALIVE:
+        if not 0.0 < alive <= max(interval, min(max(_OLD * float(periods.min()), _LATE), _KEEP_ALIVE)):
             await self._client.uaclient.delete_subscriptions([self._id])
             raise NoSubscription(f"it says that it lives only every {alive:g} s")
         self.alive = alive
@@ -134,6 +135,9 @@ class Subscription:
                 if table.usable_item(item):
                     raise NoSubscription(f"it does not monitor {node.to_string()}: {result.StatusCode.name}")
             else:
+                if result.RevisedSamplingInterval > 1e3 * max(_OLD * periods[item], _LATE):
+                    every = f"only every {result.RevisedSamplingInterval / 1e3:g} s, wanted every {periods[item]:g} s"
+                    raise NoSubscription(f"it samples {node.to_string()} {every}")
                 self._servers.append(int(result.MonitoredItemId))
         if again:
             await self._create(again, filtered=False)

@@ -11,6 +11,7 @@ import { OPCUAServer } from "node-opcua-server";
 
 const MAIN = "urn:foreign:press";
 const configuration = JSON.parse(process.argv[2]);
+configuration.sampling ??= 50; // [ms]
 let server, press, variables, ticking, calls;
 
 const say = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
@@ -27,11 +28,11 @@ const build = (addressSpace) => {
   variables = {};
   const readOnly = { accessLevel: "CurrentRead", userAccessLevel: "CurrentRead" };
   make("Serial", DataType.UInt32, { value: 471100 }, readOnly);
-  make("Temperature", DataType.Double, { value: 20.0 }, { ...readOnly, engineeringUnitsRange: { low: 0, high: 200 }, engineeringUnits: standardUnits.degree_celsius, minimumSamplingInterval: 50 });
-  make("Pressure", DataType.Float, { value: 1.5 }, { ...readOnly, engineeringUnitsRange: { low: 0, high: 16 }, engineeringUnits: standardUnits.bar, minimumSamplingInterval: 50 });
+  make("Temperature", DataType.Double, { value: 20.0 }, { ...readOnly, engineeringUnitsRange: { low: 0, high: 200 }, engineeringUnits: standardUnits.degree_celsius, minimumSamplingInterval: configuration.sampling });
+  make("Pressure", DataType.Float, { value: 1.5 }, { ...readOnly, engineeringUnitsRange: { low: 0, high: 16 }, engineeringUnits: standardUnits.bar, minimumSamplingInterval: configuration.sampling });
   make("Speed", DataType.Float, { value: 10 }, { instrumentRange: { low: 0, high: 100 }, engineeringUnitsRange: { low: 0, high: 100 }, engineeringUnits: standardUnits.percent });
   make("Level", DataType.Int16, { value: -5 });
-  make("Count", DataType.UInt32, { value: 0 }, { ...readOnly, minimumSamplingInterval: 50 });
+  make("Count", DataType.UInt32, { value: 0 }, { ...readOnly, minimumSamplingInterval: configuration.sampling });
   make("Running", DataType.Boolean, { value: true });
   make("Mode", DataType.UInt16, { value: 2 });
   make("Steps", DataType.Int32, { value: 7 });

@@ -65,11 +65,11 @@ async def good(driver: Driver, within: float = 8.0) -> None:
         await asyncio.sleep(0.02)
 
 
-async def moves(driver: Driver) -> None:
+async def moves(driver: Driver, within: float = 5.0) -> None:
     """Wait until all signals are good and one that counts has changed."""
     await good(driver)
     seen: set[float] = set()
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + within
     while len(seen) < 2:
         reading = await driver.read()
         if reading.quality.max() == Quality.GOOD:
@@ -127,6 +127,24 @@ def test_a_server_that_monitors_fewer_items_is_polled(server: Foreign, tmp_path:
         server.restart(capabilities={"operationLimits": SMALL})
     assert "press is polled, not subscribed to: it does not monitor" in caplog.text
     assert "BadTooManyMonitoredItems" in caplog.text
+
+
+def test_a_server_that_samples_too_rarely_is_polled(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it publishes in time may be 5 s old."""
+
+    async def main_() -> None:
+        async with open_driver(press(server, Address.parse(server.endpoint).port), data=tmp_path, timeout=3.0) as driver:
+            for _ in range(5):
+                await moves(driver, within=1.0)
+            assert driver.metrics.losses == 0
+
+    server.restart(sampling=5000)
+    try:
+        with caplog.at_level(logging.WARNING, logger="drivers"):
+            asyncio.run(main_())
+    finally:
+        server.restart(sampling=50)
+    assert "press is polled, not subscribed to: it samples ns=3;s=Temperature only every 5 s, wanted every 0.05 s" in caplog.text
 
 
 def test_a_server_that_takes_one_at_a_time(server: Foreign, tmp_path: Path) -> None:
