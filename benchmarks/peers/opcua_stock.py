@@ -1,6 +1,7 @@
 """The client of asyncua as it comes, to be measured against: it monitors, reads and writes what opcua_source serves.
 
-usage: python opcua_stock.py PORT ITEMS SECONDS CALLS; prints what opcua_client.mjs prints.
+usage: python opcua_stock.py PORT ITEMS SECONDS CALLS [FOLDER]; prints what opcua_client.mjs prints. With FOLDER, a data directory of the driver, it
+signs and encrypts with the certificate there, to a server that shows server.pem.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from asyncua import Client, Node, ua
 from asyncua.common.subscription import DataChangeNotif
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+
+from drivers.opcua_pki import Pki
 
 URI = "urn:blackmass:bench"
+SIGN_AND_ENCRYPT = ua.MessageSecurityMode.SignAndEncrypt
 WARM = 20  # calls that are not counted
 
 
@@ -34,9 +40,15 @@ async def measured(work: Callable[[], Awaitable[int]]) -> dict[str, float]:
     return {"count": count, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - begun}
 
 
-async def main(port: int, items: int, seconds: float, calls: int) -> None:
+async def main(port: int, items: int, seconds: float, calls: int, folder: Path | None) -> None:
     found = {}
-    async with Client(f"opc.tcp://127.0.0.1:{port}/") as client:
+    client = Client(f"opc.tcp://127.0.0.1:{port}/")
+    if folder is not None:
+        own = Pki(folder).own()
+        client.application_uri = own.uri
+        files = {"certificate": folder / "pki/own/certificate.der", "private_key": folder / "pki/own/private/key.pem"}
+        await client.set_security(SecurityPolicyBasic256Sha256, **files, server_certificate=folder / "server.pem", mode=SIGN_AND_ENCRYPT)
+    async with client:
         namespace = await client.get_namespace_index(URI)
         nodes = [client.get_node(ua.NodeId(f"v{place}", namespace)) for place in range(items)]
         written = [client.get_node(ua.NodeId(f"w{place}", namespace)) for place in range(100)]
@@ -70,4 +82,4 @@ async def main(port: int, items: int, seconds: float, calls: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]) if len(sys.argv) > 5 else None))
