@@ -42,15 +42,17 @@ class _Refused(Exception):
 class SerialAsciiDriver(Driver):
     """One instrument on a serial port of its own.
 
-    Each reply of the profile is asked for as often as the fastest of its signals is wanted. Of an instrument that talks by itself
+    Each reply of the profile is asked for as often as the fastest of its signals is wanted, the longest due first; what a read has no time for
+    stays due. `timeout` is at least that of two answers. Of an instrument that talks by itself
     (``stream``) the newest whole line counts, and a silence of the dialogue's `timeout` is a loss.
     """
 
     def __init__(self, device: Device, *, data: Path, timeout: float = 1.0) -> None:
-        super().__init__(device, timeout=timeout)
         profile = device.profile
         assert profile.dialogue is not None  # as its protocol says
         self._dialogue = dialogue = profile.dialogue
+        # one command and one that reads it back, however slow the instrument is
+        super().__init__(device, timeout=timeout if dialogue.stream else max(timeout, 2.0 * (dialogue.timeout + dialogue.pause)))
         self._lines = Lines(dialogue.terminator.encode(), dialogue.longest)
         self._port = SerialPort(data / device.address.path, device.address, self._lines)
         self._lock = asyncio.Lock()
@@ -127,10 +129,13 @@ class SerialAsciiDriver(Driver):
         if self._dialogue.stream:
             await self._listen(deadline)
             return
-        for name, answer in self._replies.items():
-            now = loop.time()
-            if now - self._asked.get(name, -math.inf) < (1.0 - _EARLY) * self._periods[name]:
-                continue
+        begun = loop.time()
+        late = {name: begun - self._asked.get(name, -math.inf) - (1.0 - _EARLY) * period for name, period in self._periods.items()}
+        due = sorted((name for name in late if late[name] >= 0.0), key=lambda name: -late[name])
+        for place, name in enumerate(due):
+            if place and not self._time_for(1 if self._in_step else 3, deadline):
+                break
+            answer, now = self._replies[name], loop.time()
             await self._bring_into_step(deadline)
             begun = loop.time()
             try:
@@ -144,7 +149,12 @@ class SerialAsciiDriver(Driver):
                 self._note(self._unanswered, name, "")
                 self._take(name, answer, match, loop.time())
             self._asked[name] = now
-        await self._bring_into_step(deadline)
+        if self._time_for(2, deadline):  # else the next read begins with it
+            await self._bring_into_step(deadline)
+
+    def _time_for(self, answers: int, deadline: float) -> bool:
+        """Whether so many answers may take all of their time before `deadline` [s, monotonic]."""
+        return asyncio.get_running_loop().time() + answers * (self._dialogue.timeout + self._dialogue.pause) <= deadline
 
     async def _listen(self, deadline: float) -> None:
         """Take the lines that an instrument has sent by itself; at first, wait for one."""
@@ -262,11 +272,18 @@ class SerialAsciiDriver(Driver):
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], one command each, and read them back; nothing is repeated.
 
-        What was not sent, since the instrument is not connected or the value cannot be, is refused: nothing changed there.
+        What was not sent, since the instrument is not connected, the value cannot be or no time is left, is refused: nothing changed there.
         """
         async with self._lock:
             deadline = asyncio.get_running_loop().time() + self.timeout
-            return [await self._write(name, value, deadline) for name, value in changes.items()]
+            outcomes = list[WriteOutcome]()
+            for name, value in changes.items():
+                if outcomes and not self._time_for(2, deadline):
+                    why = f"not sent: no time is left in this write of {len(changes)} signals; write it again"
+                    outcomes.append(self._outcome(name, value, WriteResult.REFUSED, why))
+                else:
+                    outcomes.append(await self._write(name, value, deadline))
+            return outcomes
 
     async def _write(self, name: str, value: float, deadline: float) -> WriteOutcome:
         signal, command = self.device.profile.signals.get(name), self._dialogue.writes.get(name)

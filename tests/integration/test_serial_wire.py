@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -524,3 +525,69 @@ def test_the_simulated_plant_serves_both(tmp_path: Path) -> None:
         finally:
             process.stdin.close()
         assert process.wait(10.0) == 0
+
+
+def chatty(replies: int, timeout: str) -> Profile:
+    """Return the profile of an instrument that is asked for each of its signals by itself."""
+    names = [f"p{place}" for place in range(replies)]
+    text = f'id = "chatty"\ndescription = "d"\nprotocol = "ascii"\n[dialogue]\ntimeout = "{timeout}"\npause = "1 ms"\n'
+    text += 'identity = { send = "ID", expect = "ME", example = "ME" }\n'
+    text += "".join(f'[dialogue.replies.{name}]\nsend = "{name}"\nexpect = \'{name} (?P<value>[0-9.]+)\'\nexample = "{name} 1"\n' for name in names)
+    text += "".join(f'[dialogue.writes.{name}]\nsend = "{name}={{value:.1f}}"\nexpect = \'OK\'\nexample = "OK"\n' for name in names)
+    text += "".join(f'[signals.{name}]\nat = "{name}"\nrange = [0, 100]\naccess = "write"\n' for name in names)
+    return Profile.model_validate(tomllib.loads(text))
+
+
+def slowly(hand: Hand, held: dict[str, float], seconds: float) -> Callable[[str], None]:
+    """Return an instrument that answers each command so many seconds later; `held` are its values."""
+
+    def says(line: str) -> None:
+        name, _, value = line.partition("=")
+        if value:
+            held[name] = float(value)
+        answer = "ME" if line == "ID" else "OK" if value else f"{name} {held[name]:.1f}"
+        asyncio.get_running_loop().call_later(seconds, hand.send, answer.encode() + b"\r\n")
+
+    return says
+
+
+def test_more_replies_than_a_read_has_time_for_come_in_turn(tmp_path: Path) -> None:
+    """12 replies of 60 ms each, and 0.5 s for a read: none is lost, and none is asked for that cannot be waited for."""
+
+    async def main() -> None:
+        held = {f"p{place}": float(place) for place in range(12)}
+        async with by_hand(tmp_path, lambda line: None, chatty(12, "200 ms")) as (hand, driver):
+            hand.says = slowly(hand, held, 0.06)
+
+            async def all_good() -> bool:
+                begun = time.monotonic()
+                reading = await driver.read()
+                assert time.monotonic() - begun < driver.timeout + 0.2
+                return bool(reading.quality.max() == Quality.GOOD)
+
+            assert await until(all_good) < 3.0
+            assert (await driver.read()).values.tolist() == list(held.values())
+            outcomes = await driver.write(dict.fromkeys(held, 50.0))
+            done = [outcome.result is WriteResult.CONFIRMED for outcome in outcomes]
+            assert done == sorted(done, reverse=True)
+            assert 0 < sum(done) < 12
+            for outcome, was in zip(outcomes, list(held), strict=True):
+                assert (outcome.result is WriteResult.CONFIRMED) == (held[was] == 50.0)
+                assert outcome.result is WriteResult.CONFIRMED or "no time is left" in outcome.why
+            assert (driver.metrics.connects, driver.metrics.losses) == (1, 0)
+            assert driver.metrics.errors["timeout"] == 0
+
+    run(main)
+
+
+def test_an_instrument_may_take_as_long_as_its_profile_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        held = {"p0": 7.0}
+        async with by_hand(tmp_path, lambda line: None, chatty(1, "1 s")) as (hand, driver):
+            hand.says = slowly(hand, held, 0.7)  # longer than the 0.5 s that the driver was opened with
+            assert await until(lambda: good(driver)) < 4.0
+            [outcome] = await driver.write({"p0": 8.0})
+            assert (outcome.result, outcome.found) == (WriteResult.CONFIRMED, 8.0)
+            assert driver.metrics.losses == 0
+
+    run(main)
