@@ -64,6 +64,7 @@ class ModbusDriver(Driver):
         self._texts: list[_Text] = []
         self._line: Line | None = None
         self._unit = Unit(device.address.unit)
+        self._identity = device.profile.identity.value  # NaN for a text
         self._identified = 0  # epoch of the line in which the identity was right
         self._pause = Pause()  # for a unit that is silent on a link that works
         self._found: FloatArray = np.full(n + 1, np.nan)  # as read last, the identity behind the signals
@@ -178,18 +179,19 @@ class ModbusDriver(Driver):
             replies, times = replies[len(texts) :], times[len(texts) :]
         self._found[-1] = np.nan
         refusals = self._put(line, batch, replies, times, begun)
-        if (why := self._impostor(line, told, refusals)) is not None:
+        if self._found.item(-1) != self._identity and (why := self._impostor(line, told, refusals)) is not None:
             self._identified = 0
             return self._gone("identity", why)
         self._identified = line.epoch
         self._heard = now
-        self._pause.succeeded()
         metrics = self.metrics
         metrics.reads += 1
         metrics.read_errors += bool(refusals)
         metrics.round_trip = now - begun
         metrics.certificate_days = line.days
-        self._tell(up=True)
+        if not metrics.connected:
+            self._pause.succeeded()
+            self._tell(up=True)
         return self._reading()
 
     def _put(self, line: Line, batch: Batch, replies: Sequence[bytes | DeviceSaidNo | None], times: Sequence[float], begun: float) -> list[str]:
@@ -245,7 +247,7 @@ class ModbusDriver(Driver):
         """Return why it is not the device that the profile describes; None if it is."""
         profile, found = self.device.profile, float(self._found[-1])
         identity = profile.identity
-        if found == identity.value or (identity.text and told == identity.text):
+        if identity.text and told == identity.text:
             return None
         other = f"another device answers at {self.device.address}"
         if identity.text:

@@ -96,20 +96,21 @@ class Line:
         """Return a question to a unit, made once for all times that it is asked."""
         return rtu_asked(unit.number, question, self._byte) if self._rtu else tcp_asked(unit.number, question)
 
-    async def ask(self, unit: Unit, asked: Sequence[Asked], *, deadline: float, within: float, until: float, urgent: bool = False) -> Job:
-        """Return the replies, and when each came; see `Job`. Raise `LinkDown` or `BadReply` when the link or the unit fails.
+    def ask(self, unit: Unit, asked: Sequence[Asked], *, deadline: float, within: float, until: float, urgent: bool = False) -> asyncio.Future[Job]:
+        """Return what to await: the replies, and when each came; see `Job`. It raises `LinkDown` or `BadReply` when the link or the unit fails.
 
         After a failure nothing of the rest is asked. An urgent job whose time runs out before it is sent raises `LinkDown`, too.
         """
         job = Job(unit, asked, deadline, within, until, self._loop.create_future())
         job.urgent = urgent
         if not asked:
-            return job
+            job.end()
+            return job.future
         self._turns.jobs.append(job)
         if until < self._late_at:
             self._look_at(until)
         self._kick()
-        return await job.future
+        return job.future
 
     def forget(self, unit: Unit) -> None:
         """Note that nobody asks a unit any more."""
