@@ -81,7 +81,7 @@ def find_number(data: bytes, start: int, structure: Structure, path: Sequence[st
     found, end = _walk(data, at, structure, path, element, 0)
     if end > at + n:
         raise Malformed(f"a structure of {n} bytes that needs {end - at}")
-    return found
+    return found if end == at + n else (0, math.nan)  # it has more parts than were told, and where they are is not known
 
 
 def _walk(data: bytes, at: int, structure: Structure, path: Sequence[str], element: int | None, depth: int) -> tuple[tuple[int, float], int]:
@@ -102,7 +102,7 @@ def _walk(data: bytes, at: int, structure: Structure, path: Sequence[str], eleme
             n, at = length(data, at) if part.array else (1, at)
             for index in range(n):
                 inside = path[1:] if wanted and (not part.array or index == element) else ()
-                number, at = _walk(data, at, part.inner, inside, element, depth + 1)
+                number, at = _walk(data, at, part.inner, inside, None if part.array else element, depth + 1)
                 found = number if inside else found
             continue
         n, at = length(data, at, FIXED.get(part.kind, 1)) if part.array else (1, at)
