@@ -191,7 +191,8 @@ class RtuWire(asyncio.BufferedProtocol):
         except (DeviceSaidNo, BadReply) as error:
             result = error
         if result is not None:
-            self._learn(self._asked)
+            if self._fd is not None:
+                self._learn(self._asked)
             self._asked = None
             self._owner.replied(0, result)
         else:
@@ -211,7 +212,7 @@ class RtuWire(asyncio.BufferedProtocol):
             self._begins = min(begins, _LATER * self._begins + self._byte) if self._came else _SOONER * self._begins
 
     def _rest(self, until: float) -> None:
-        """Do not look at the port until some time [s]."""
+        """Do not look at the port until some time [s]; there is one."""
         if self._listens:
             self._loop.remove_reader(self._fd)  # type: ignore[arg-type]  # only on a port
             self._listens = False

@@ -302,7 +302,7 @@ EVERYTHING = {
     "beat": {"at": "holding:0", "type": "uint16", "range": [0, 65535], "access": "write"},
     "total": {"at": "input:10", "type": "uint64", "range": [0, 1e12], "word_order": "mid_little"},
     "ratio": {"at": "input:14", "type": "float16", "range": [0, 100]},
-    "flow": {"at": "input:15", "type": "int16", "range": [-100, 100], "scale": 0.1, "nan": 32768},
+    "flow": {"at": "input:15", "type": "int16", "range": [-100, 100], "scale": 0.1, "nan": -32768},
     "mode": {"at": "holding:3", "type": "uint16", "range": [0, 9], "access": "write", "enum": {"0": "stopped", "1": "runs"}},
     "open": {"at": "holding:4", "type": "bool", "bit": 3, "access": "write"},
     "locked": {"at": "holding:4", "type": "bool", "bit": 9},

@@ -206,3 +206,18 @@ def test_a_port_that_is_lost_leaves_nothing_behind() -> None:
         os.close(end)
 
     asyncio.run(main())
+
+
+def test_a_serial_line_in_a_socket_has_no_speed_to_learn_from() -> None:
+    async def main() -> None:
+        transport, owner = Transport(), Owner()
+        wire = RtuWire(cast(asyncio.Transport, transport), owner, 1e-5, None)
+        for _ in range(3):
+            wire.send(rtu_asked(7, QUESTION, 1e-5))
+            await asyncio.sleep(0.005)  # far longer than the line takes
+            wire.data_received(LINE_REPLY[:4])
+            wire.data_received(LINE_REPLY[4:])
+        assert owner.replies == [(0, REPLY[2:])] * 3
+        assert transport.sent == [rtu_frame(7, QUESTION)] * 3
+
+    asyncio.run(main())
