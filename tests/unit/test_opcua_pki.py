@@ -322,7 +322,7 @@ def test_a_password_is_read_from_a_file_that_nobody_else_can_read(tmp_path: Path
     with pytest.raises(SecretError, match="UTF-8") as caught:
         read_secret(path, "password file")
     assert caught.value.__cause__ is None
-    with pytest.raises(SecretError, match="No such file"):
+    with pytest.raises(SecretError, match="is not there; write the secret into it"):
         read_secret(tmp_path / "none", "password file")
     with pytest.raises(SecretError, match="is not a file"):
         read_secret(tmp_path, "password file")
