@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -43,8 +43,7 @@ class WriteResult(Enum):
     UNKNOWN = "unknown"  # no answer: it may or may not have happened. Read, never repeat blindly
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOutcome:
+class WriteOutcome(NamedTuple):
     """The outcome of writing one signal: what was asked, what is there now (NaN when not known), and why it failed."""
 
     signal: str

@@ -21,7 +21,7 @@ from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import call_method, wire_inputs
 from drivers.opcua_security import Expiry, NotSecured
 from drivers.opcua_session import Lost, Session, WrongDevice, open_session
-from drivers.opcua_write import CONFIRMED, Sent, Writer
+from drivers.opcua_write import Sent, Writer
 from drivers.pause import Pause
 
 __all__ = ["OpcuaDriver"]
@@ -160,23 +160,26 @@ class OpcuaDriver(Driver):
         if session is None or writer is None:
             why = f"not sent: {self._why or 'not connected'}"
             return [self._outcome(name, value, WriteResult.REFUSED, why) for name, value in changes.items()]
-        done: dict[str, Sent] = {}
-        values = writer.wire_values(changes, done)
-        if values:
+        missed: dict[str, Sent] = {}
+        parts = writer.parts(changes, missed)
+        for position, part in enumerate(parts):
             try:
-                await writer.write(values, done)
+                missed |= await writer.write(part)
             except FAILURES as error:
                 why = f"no answer to a write: {why_of(error, self.timeout)}"
                 self._give_up(session, _kind(error), why)
-                for name in values:
-                    done.setdefault(name, Sent(WriteResult.UNKNOWN, why=why))
-        if all(sent is CONFIRMED for sent in done.values()):
-            self.metrics.writes += len(changes)
+                missed |= dict.fromkeys(part.batch.names, Sent(WriteResult.UNKNOWN, why=why))
+                for later in parts[position + 1 :]:
+                    missed |= dict.fromkeys(later.batch.names, Sent(WriteResult.REFUSED, why=f"not sent: {why}"))
+                break
+        self.metrics.writes += len(changes)
+        self.metrics.write_errors += len(missed)
+        if not missed:
             return [WriteOutcome(name, asked, asked, WriteResult.CONFIRMED) for name, asked in changes.items()]
         outcomes = []
         for name, asked in changes.items():
-            sent = done[name]
-            outcomes.append(self._outcome(name, asked, sent.result, sent.why, asked if sent.result is WriteResult.CONFIRMED else sent.found))
+            sent = missed.get(name, Sent(WriteResult.CONFIRMED, asked))
+            outcomes.append(WriteOutcome(name, asked, sent.found, sent.result, sent.why))
         return outcomes
 
     async def call(self, method: str, inputs: dict[str, float]) -> CallOutcome:

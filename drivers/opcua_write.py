@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from asyncua import ua
@@ -22,7 +22,7 @@ from drivers.opcua_table import KINDS, Table
 from drivers.opcua_value import UNSURE, plain
 from drivers.tags import FloatArray
 
-__all__ = ["CONFIRMED", "Sent", "Writer"]
+__all__ = ["Part", "Sent", "Writer"]
 
 _BATCHES: Final = 16  # sets of signals written together that are kept
 _SETTLING: Final = 0.5  # [s] at least in which samples from before a write may still come
@@ -30,14 +30,11 @@ _SETTLING: Final = 0.5  # [s] at least in which samples from before a write may 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What is known after a write: what reads back [eu] (NaN: not known), and why it failed."""
+    """What is known after a write that is not confirmed: what reads back [eu] (NaN: not known), and why it failed."""
 
     result: WriteResult
     found: float = math.nan
     why: str = ""
-
-
-CONFIRMED: Final = Sent(WriteResult.CONFIRMED)
 
 
 _Item = tuple[bytes, struct.Struct, bytes, int, int]  # before the value, what packs it, to read it back; the signal and its type
@@ -46,9 +43,10 @@ _Item = tuple[bytes, struct.Struct, bytes, int, int]  # before the value, what p
 class _Batch:
     """Some signals that are written together: the request with room for the values, and the request that reads them back."""
 
-    __slots__ = ("_items", "_room", "_template", "kinds", "offset", "places", "quick", "readback", "scale", "signals")
+    __slots__ = ("_items", "_room", "_template", "kinds", "names", "offset", "places", "quick", "readback", "scale", "signals")
 
-    def __init__(self, items: Sequence[_Item], signals: Sequence[Signal], table: Table, *, usable: bool) -> None:
+    def __init__(self, names: tuple[str, ...], items: Sequence[_Item], signals: Sequence[Signal], table: Table, *, usable: bool) -> None:
+        self.names = names
         self._items = items
         self.signals = np.array([item[3] for item in items], dtype=np.intp)
         self.places = table.places(table.item_of[self.signals], lasting=True)
@@ -73,6 +71,13 @@ class _Batch:
         )
 
 
+class Part(NamedTuple):
+    """What is written by one request: values as they are on the wire."""
+
+    batch: _Batch
+    values: FloatArray
+
+
 def _plain(value: float, packer: struct.Struct) -> float:
     return value if packer.format in ("<d", "<f") else int(value)
 
@@ -82,6 +87,7 @@ class Writer:
 
     def __init__(self, session: Session, profile: Profile) -> None:
         self._session, self._profile = session, profile
+        self._at_once = min(session.writes_at_once, session.reader.at_once)
         self._items: dict[str, _Item] = {}
         self._batches: dict[tuple[str, ...], _Batch] = {}
         for place, (name, signal) in enumerate(profile.signals.items()):
@@ -105,19 +111,23 @@ class Writer:
         signal = self._profile.signals[name]
         return plain((value - signal.offset) / signal.scale, signal.type)
 
-    def wire_values(self, changes: dict[str, float], done: dict[str, Sent]) -> dict[str, float]:
-        """Return what is sent for `changes` [eu of each]; note in `done` what cannot be."""
+    def parts(self, changes: dict[str, float], missed: dict[str, Sent]) -> list[Part]:
+        """Return what is sent for `changes` [eu of each], a part for each request; note in `missed` what cannot be sent."""
         if self._items.keys() >= changes.keys() and (batch := self._batch(tuple(changes))).quick:
-            raw = (np.fromiter(changes.values(), np.float64, len(changes)) - batch.offset) / batch.scale
-            if np.isfinite(raw).all():
-                return dict(zip(changes, raw.tolist(), strict=True))
-        values = {}
+            values = (np.fromiter(changes.values(), np.float64, len(changes)) - batch.offset) / batch.scale
+            if np.isfinite(values).all():
+                return [Part(batch, values)] if len(values) <= self._at_once else self._split(batch.names, values)
+        sent = {}
         for name, value in changes.items():
             try:
-                values[name] = self.wire_value(name, value)
+                sent[name] = self.wire_value(name, value)
             except ValueError as error:
-                done[name] = Sent(WriteResult.REFUSED, why=str(error))
-        return values
+                missed[name] = Sent(WriteResult.REFUSED, why=str(error))
+        return self._split(tuple(sent), np.array(list(sent.values())))
+
+    def _split(self, names: tuple[str, ...], values: FloatArray) -> list[Part]:
+        cuts = range(0, len(names), self._at_once)
+        return [Part(self._batch(names[cut : cut + self._at_once]), values[cut : cut + self._at_once]) for cut in cuts]
 
     def _batch(self, names: tuple[str, ...]) -> _Batch:
         """Return what writes of these signals have in common, made once."""
@@ -127,28 +137,23 @@ class Writer:
                 self._batches.clear()
             signals = [self._profile.signals[name] for name in names]
             usable = not any(self._session.wrong[self._items[name][3]] for name in names)
-            batch = self._batches[names] = _Batch([self._items[name] for name in names], signals, self._session.table, usable=usable)
+            batch = self._batches[names] = _Batch(names, [self._items[name] for name in names], signals, self._session.table, usable=usable)
         return batch
 
-    async def write(self, values: dict[str, float], done: dict[str, Sent]) -> None:
-        """Write what `wire_values` has made, and note the outcome of each in `done`; raise what a channel raises: the rest is not known then."""
-        session, reader = self._session, self._session.reader
-        names = tuple(values)
-        at_once = min(session.writes_at_once, reader.at_once)
-        for begin in range(0, len(names), at_once):
-            some = names[begin : begin + at_once]
-            batch = self._batch(some)
-            sent = np.fromiter((values[name] for name in some), np.float64, len(some))
-            data, handle = await reader.channel.ask(messages.WRITE, batch.body(sent), reader.timeout)
-            codes = messages.status_reply(data, messages.WRITE, len(some), handle)
-            asked = time.monotonic()
-            found = await reader.one(batch.readback, len(some))
-            self._show(found, batch, asked)
-            columns = found.columns
-            fine = (columns.value == sent) & ((codes | columns.status) >> 30 < 2) & (columns.kind == batch.kinds)
-            done.update(dict.fromkeys(some, CONFIRMED))
-            for place in np.flatnonzero(~fine).tolist():
-                done[some[place]] = self._judge(some[place], values[some[place]], int(codes[place]), found, place)
+    async def write(self, part: Part) -> dict[str, Sent]:
+        """Write a part and read it back; return what is not as it was written. Raises what a channel raises: nothing is known then."""
+        reader, batch, n = self._session.reader, part.batch, len(part.batch.names)
+        data, handle = await reader.channel.ask(messages.WRITE, batch.body(part.values), reader.timeout)
+        codes = messages.status_reply(data, messages.WRITE, n, handle)
+        asked = time.monotonic()  # not together with the write: servers do requests in any order, and some really do
+        found = await reader.one(batch.readback, n)
+        self._show(found, batch, asked)
+        columns = found.columns
+        fine = (columns.value == part.values) & ((codes | columns.status) >> 30 < 2) & (columns.kind == batch.kinds)
+        if np.logical_and.reduce(fine):
+            return {}
+        judged = ((batch.names[place], self._judge(part, place, int(codes[place]), found)) for place in np.flatnonzero(~fine).tolist())
+        return {name: sent for name, sent in judged if sent is not None}
 
     def _show(self, found: Found, batch: _Batch, asked: float) -> None:
         """Let the table know what was read back, before the next publication does; what was sampled before the write does not count."""
@@ -160,17 +165,17 @@ class Writer:
         if subscription is not None:
             table.hold(batch.signals, asked + max(_SETTLING, 3.0 * subscription.alive))
 
-    def _judge(self, name: str, sent: float, code: int, found: Found, place: int) -> Sent:
+    def _judge(self, part: Part, place: int, code: int, found: Found) -> Sent | None:
         if code >> 30 >= 2:
             word = str(ua.StatusCode(ua.UInt32(code)).name)
             return Sent(WriteResult.UNKNOWN if word.removeprefix("Bad") in UNSURE else WriteResult.REFUSED, why=word)
-        signal = self._profile.signals[name]
+        signal, sent = self._profile.signals[part.batch.names[place]], float(part.values[place])
         kind, back = int(found.columns.kind[place]), float(found.columns.value[place])
         if signal.element is not None:
             kind, back = array_element(found.data, int(found.columns.start[place]), signal.element)
         if kind != KINDS[signal.type] or not math.isfinite(back) or int(found.columns.status[place]) >> 30 >= 2:
             return Sent(WriteResult.UNKNOWN, why="accepted, but could not be read back")
         if back == sent:
-            return CONFIRMED
+            return None
         number = back * signal.scale + signal.offset
         return Sent(WriteResult.MISMATCH, number, f"accepted, but reads back as {number:g}")
