@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from itertools import repeat
 from pathlib import Path
 
 from drivers.device import Device
@@ -175,7 +176,8 @@ class OpcuaDriver(Driver):
         self.metrics.writes += len(changes)
         self.metrics.write_errors += len(missed)
         if not missed:
-            return [WriteOutcome(name, asked, asked, WriteResult.CONFIRMED) for name, asked in changes.items()]
+            asked_and_found = zip(changes, changes.values(), changes.values(), repeat(WriteResult.CONFIRMED), repeat(""))
+            return list(map(WriteOutcome._make, asked_and_found))  # one by one would cost a tenth of a write of many
         outcomes = []
         for name, asked in changes.items():
             sent = missed.get(name, Sent(WriteResult.CONFIRMED, asked))

@@ -261,8 +261,11 @@ class _Filling:
         if mask & _SERVER:
             self.server[places] = nanoseconds(rows["server"], rows["server10ps"] if mask & 32 else None)
 
-    def columns(self, starts: IndexArray, end: int) -> Columns:
+    def columns(self, starts: IndexArray | range, end: int) -> Columns:
         return Columns(self.handle, self.kind, self.value, self.status, self.source, self.server, starts, end)
+
+
+_NOTHING: Final = _Filling(0, 0).columns(range(0), 0)
 
 
 class Decoder:
@@ -277,7 +280,7 @@ class Decoder:
         if n * (lead + 1) > len(data) - at:
             raise Malformed(f"{n} values in {len(data) - at} bytes")
         if n == 0:
-            return _Filling(0, lead).columns(np.empty(0, dtype=np.intp), at)
+            return _NOTHING._replace(end=at)
         if (columns := _uniform(data, at, n, lead)) is not None:
             return columns
         layout = self._layouts.get((n, lead))

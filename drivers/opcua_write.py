@@ -115,7 +115,7 @@ class Writer:
         """Return what is sent for `changes` [eu of each], a part for each request; note in `missed` what cannot be sent."""
         if self._items.keys() >= changes.keys() and (batch := self._batch(tuple(changes))).quick:
             values = (np.fromiter(changes.values(), np.float64, len(changes)) - batch.offset) / batch.scale
-            if np.isfinite(values).all():
+            if np.logical_and.reduce(np.isfinite(values)):
                 return [Part(batch, values)] if len(values) <= self._at_once else self._split(batch.names, values)
         sent = {}
         for name, value in changes.items():
