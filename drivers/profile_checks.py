@@ -57,9 +57,11 @@ def _of_signals(profile: Profile) -> Iterator[str]:
             yield f"{at}.at: {problem}"
         if profile.protocol != "modbus" and (told := [key for key in _ON_MODBUS if getattr(signal, key) not in (None, (), {})]):
             yield f"{at}.{told[0]}: only a signal on Modbus has one"
-        for key, codes in (("nan", signal.nan), ("enum", tuple(map(float, signal.enum)))):
-            if never := [code for code in codes if not _holds(signal.type, code)]:
-                yield f"{at}.{key}: {never[0]:g} is no {signal.type}, so it never comes{_signed(signal.type, never[0])}"
+        words = f"u{signal.type}" if signal.type.startswith("int") else signal.type  # in an int16, 32768 is another way to say -32768
+        if never := [code for code in signal.nan if not _holds(signal.type, code) and not _holds(words, code)]:
+            yield f"{at}.nan: {never[0]:g} is no {signal.type}, so it never comes"
+        if never := [code for code in map(float, signal.enum) if not _holds(signal.type, code)]:
+            yield f"{at}.enum: {never[0]:g} is no {signal.type}, so it never comes"
         if profile.protocol == "opcua" and signal.type == "float16":
             yield f"{at}.type: OPC UA has no float16; expected float32 or float64"
         if place in taken:
@@ -93,13 +95,6 @@ def _holds(type_: str, value: float) -> bool:
     bits = int(type_.removeprefix("u").removeprefix("int"))
     low, high = (0, 2**bits) if type_.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
     return value.is_integer() and low <= value < high
-
-
-def _signed(type_: str, code: float) -> str:
-    """Return how the words of a code read in a signed type, for those who have taken it from a list of hexadecimal numbers."""
-    if type_.startswith("int") and _holds(f"u{type_}", code):
-        return f"; as {type_} it reads {code - 2.0 ** int(type_.removeprefix('int')):g}"
-    return ""
 
 
 def dialogue_mistakes(profile: Profile) -> Iterator[tuple[tuple[str, ...], str]]:
