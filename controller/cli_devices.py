@@ -72,6 +72,8 @@ def _check_online(cell: LoadedCell, data: Path | None) -> None:
     for device in found:
         if device.lost:
             click.echo(f"{device.device} is lost: {device.lost}")
+        elif device.texts:
+            click.echo(f"{device.device} says of itself: {', '.join(f'{name} {text}' for name, text in device.texts.items())}")
     qualities = [row.quality for device in found for row in device.tags]
     lost = qualities.count(Quality.BAD)
     click.echo(f"{len(qualities) - lost} of {len(qualities)} tags can be used")

@@ -195,13 +195,17 @@ class TagLook:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLook:
-    """One device as it was read; `lost` says why it does not answer, empty when it does. The round trip [s] is NaN of one that is not asked."""
+    """One device as it was read; `lost` says why it does not answer, empty when it does. The round trip [s] is NaN of one that is not asked.
+
+    `texts` is what it says of itself in words, by name.
+    """
 
     device: str
     address: Address
     lost: str
     round_trip: float
     tags: tuple[TagLook, ...]
+    texts: dict[str, str]
 
 
 async def look(cell: CellPlan, data: Path) -> list[DeviceLook]:
@@ -239,4 +243,4 @@ async def _look(cell: CellPlan, row: DeviceRows, data: Path) -> DeviceLook:
             received = monotonic if reading.received is None else float(reading.received[place])
             age = (wall - source) / 1e9 if source > 0 else monotonic - received
             tags.append(TagLook(cell.image.names[image], signal, value, eu, quality, age, why))
-        return DeviceLook(device.name, device.address, lost, driver.metrics.round_trip, tuple(tags))
+        return DeviceLook(device.name, device.address, lost, driver.metrics.round_trip, tuple(tags), dict(driver.texts))

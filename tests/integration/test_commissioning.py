@@ -225,6 +225,16 @@ address = "serial:lines/scale?baud={baud}"
 """
 
 
+def test_check_online_shows_what_a_device_says_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "scale.toml"
+    path.write_text(SCALE.format(baud=9600), encoding="utf-8")
+    with serving([{"name": "balance", "profile": "balance", "address": "serial:lines/scale?baud=9600"}], tmp_path) as process:
+        line(process)
+        shown = blackmass("check", path, "--online", "--data", tmp_path)
+    assert shown.exit_code == 0, shown.output
+    assert "balance says of itself: serial 0110080011" in shown.stdout
+
+
 def test_plan_of_a_dialogue_names_each_line_and_how_often_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "scale.toml"
     path.write_text(SCALE.format(baud=9600), encoding="utf-8")
