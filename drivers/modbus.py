@@ -65,6 +65,7 @@ class ModbusDriver(Driver):
         self._line: Line | None = None
         self._unit = Unit(device.address.unit)
         self._identity = device.profile.identity.value  # NaN for a text
+        self._words = bool(device.profile.identity.text)
         self._identified = 0  # epoch of the line in which the identity was right
         self._pause = Pause()  # for a unit that is silent on a link that works
         self._found: FloatArray = np.full(n + 1, np.nan)  # as read last, the identity behind the signals
@@ -123,6 +124,9 @@ class ModbusDriver(Driver):
             texts = [text for text in self._texts if text.due <= now or text.spot.name == IDENTITY] if self._texts else ()
             # the identity comes first, as a text or in the first block
             asked = [*(text.asked for text in texts), *batch.asked] if texts else batch.asked
+            if doubted := now < unit.doubted_until:  # a late reply would shift those behind it: then this one is not the identity
+                asked = [*asked, self._probe(line)]
+                unit.strays = 0
             job = await line.ask(unit, asked, deadline=now + batch.period, within=self.timeout, until=until)
         except (LinkDown, BadReply) as error:
             return self._failed(error)
@@ -130,16 +134,22 @@ class ModbusDriver(Driver):
             if unit.stale:
                 self._count("reply", unit.stale)
                 unit.stale = 0
+        if doubted:
+            if type(job.replies[-1]) is not bytes or unit.strays:
+                return self._reading() if self.metrics.connected else self._lost(None, self.metrics.why)
+            del job.replies[-1], job.times[-1]
         return self._take(line, job, texts, batch, now)
 
     async def _answers(self, line: Line, until: float) -> bool:
         """Whether a unit that was silent answers for its identity; False if it got no turn."""
-        if self.device.profile.identity.text:
-            asked = self._texts[0].asked
-        else:
-            asked = line.frame(self._unit, probe(self._all[-1], [block.request for block in self._blocks]))
-        job = await line.ask(self._unit, [asked], deadline=until, within=self.timeout, until=until)
+        job = await line.ask(self._unit, [self._probe(line)], deadline=until, within=self.timeout, until=until)
         return job.replies[0] is not None
+
+    def _probe(self, line: Line) -> Asked:
+        """Return the question for the identity alone."""
+        if self.device.profile.identity.text:
+            return self._texts[0].asked
+        return line.frame(self._unit, probe(self._all[-1], [block.request for block in self._blocks]))
 
     def _failed(self, error: LinkDown | BadReply) -> Reading:
         """Return the reading after a failure: the first one of a device that answers leaves its values to age."""
@@ -156,6 +166,7 @@ class ModbusDriver(Driver):
         return self._reading()
 
     def _gone(self, kind: ErrorKind | None, why: str) -> Reading:
+        self._identified = 0
         self._found.fill(np.nan)
         self._shown = self._found[: self._n]
         for block in self._blocks:
@@ -178,10 +189,17 @@ class ModbusDriver(Driver):
             told = self._take_texts(texts, replies, begun)
             replies, times = replies[len(texts) :], times[len(texts) :]
         self._found[-1] = np.nan
+        named = self._words or type(replies[0]) is bytes
+        if not named:  # the identity was refused: nothing says whose values the others are
+            replies = [reply if isinstance(reply, DeviceSaidNo) else None for reply in replies]
         refusals = self._put(line, batch, replies, times, begun)
-        if self._found.item(-1) != self._identity and (why := self._impostor(line, told, refusals)) is not None:
-            self._identified = 0
-            return self._gone("identity", why)
+        if self._found.item(-1) != self._identity:
+            patient = not named and self._identified == line.epoch and now - self._heard <= max(_NO_TURN, 3.0 * self._often)
+            if patient:
+                self.metrics.read_errors += 1
+                return self._reading()
+            if (why := self._impostor(told, refusals)) is not None:
+                return self._gone("identity", why)
         self._identified = line.epoch
         self._heard = now
         metrics = self.metrics
@@ -243,7 +261,7 @@ class ModbusDriver(Driver):
                 self.texts[name] = text_of(reply[: text.length], text.byte_order or profile.modbus.byte_order, text.encoding)
         return told
 
-    def _impostor(self, line: Line, told: str, refusals: Sequence[str]) -> str | None:
+    def _impostor(self, told: str, refusals: Sequence[str]) -> str | None:
         """Return why it is not the device that the profile describes; None if it is."""
         profile, found = self.device.profile, float(self._found[-1])
         identity = profile.identity
@@ -253,8 +271,6 @@ class ModbusDriver(Driver):
         if identity.text:
             return f"identity is {told!r} at {identity.at}, expected {identity.text!r}: {other}"
         if math.isnan(found):
-            if self._identified == line.epoch:
-                return None  # refused this time, and right before on this connection
             return f"identity at {identity.at} could not be read: {', '.join(refusals[:3]) or 'not a number'}; check the profile {profile.id}"
         return f"identity is {found:g} at {identity.at}, expected {identity.value:g}: {other}"
 

@@ -31,6 +31,7 @@ __all__ = ["EXCEPTIONS", "BadReply", "DeviceSaidNo", "Line", "LinkDown", "releas
 log = logging.getLogger(__name__)
 
 _HELD_UP: Final = 0.1  # [s] that a timer rings late when this process itself was held up
+_DOUBT: Final = 5.0  # [s] in which a reply that is late may come
 _BUSY: Final = 6
 _BUSY_PAUSE: Final = 0.05  # [s]
 _BUSY_TIMES: Final = 2
@@ -189,6 +190,7 @@ class Line:
         if isinstance(result, BadReply):
             aside = unit.aside
             unit.failures += 1
+            self._doubt(unit, now)
             self._fail(job, result)
             self._guard(out, now, f"{self.where} gave a reply that does not belong to its request: {result}", aside)
             return
@@ -219,14 +221,21 @@ class Line:
         if self._turns.jobs:
             self._kick()
 
-    def stale(self, unit: int) -> None:
+    def stale(self, unit: int, *, noise: bool = False) -> None:
         """Note a reply to a question that is no longer waited for; it is dropped."""
         found = self._turns.units.get(unit)
         for known in self._turns.units.values() if found is None else (found,):
             known.stale += 1
+            if not noise:
+                known.strays += 1
+                self._doubt(known, monotonic())
         self._mute = 0
         if self._rtu:  # someone talks out of turn: the line is silent when it has been silent for a while
             self._silent_until = max(self._silent_until, monotonic() + self._silence)
+
+    def _doubt(self, unit: Unit, now: float) -> None:
+        if self._rtu:
+            unit.doubted_until = now + _DOUBT
 
     def dropped(self, why: str) -> None:
         """Note that the connection has ended by itself: whatever waits fails at once."""
@@ -256,6 +265,7 @@ class Line:
             unit = job.unit
             self._wire.forget(transaction)
             aside = unit.aside
+            self._doubt(unit, now)
             if not job.over:  # the first of its requests: those beside it are late for the same reason
                 self._turns.silent(unit, now)
                 self._mute += 1

@@ -31,7 +31,7 @@ _LONG_EVERY: Final = 20.0  # [s] between two long probes on a link
 class Unit:
     """What a link knows of one unit on it. `pause` [s] is the least time between two requests to it."""
 
-    __slots__ = ("cost", "failures", "in_flight", "long_at", "number", "pause", "ready_at", "stale", "tried_at", "trip")
+    __slots__ = ("cost", "doubted_until", "failures", "in_flight", "long_at", "number", "pause", "ready_at", "stale", "strays", "tried_at", "trip")
 
     def __init__(self, number: int, pause: float = 0.0, in_flight: int = 1) -> None:
         self.number, self.pause, self.in_flight = number, pause, in_flight
@@ -39,8 +39,10 @@ class Unit:
         self.ready_at = -math.inf  # [s] no request before
         self.tried_at = -math.inf  # [s] when it was asked last
         self.trip = math.nan  # [s] the longest of its latest replies, without the time of their bytes on a serial line
+        self.doubted_until = -math.inf  # [s] a late reply may still come, which on a serial line could be taken for another
         self.cost = 0.0  # [s] how long its latest probe in vain held the link
         self.long_at = -math.inf  # [s] when a probe was waited for longer than usual
+        self.strays = 0  # of these on a serial line, since it was set to 0, those that are no noise
         self.stale = 0  # replies that came when they were no longer waited for
 
     @property

@@ -15,6 +15,8 @@ from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, rtu_reply
 __all__ = ["Owner", "RtuWire", "TcpWire"]
 
 _ROOM: Final = 8192  # [bytes] eight of the longest replies and more
+_MOST_UNANSWERED: Final = 0x8000
+_NOISE: Final = b"\x00\xff"  # what a line that is switched over brings
 _HEADER: Final = 7  # [bytes] of a TCP frame, with its unit
 # A reply that is there when it is looked for may have been there before, so the next one is looked for sooner; one that is not, later, but not
 # by all of its delay: to look too soon costs a wake-up, to look too late the time of the line.
@@ -28,8 +30,8 @@ class Owner(Protocol):
     def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
         """Take the data of a reply, or what is wrong with it."""
 
-    def stale(self, unit: int) -> None:
-        """Note a reply to a question that is no longer waited for; it is dropped. `unit` is -1 where it is not known."""
+    def stale(self, unit: int, *, noise: bool = False) -> None:
+        """Note a reply to a question that is no longer waited for; it is dropped. `unit` is -1 where it is not known; `noise` can be none."""
 
     def dropped(self, why: str) -> None:
         """Note that the connection has ended, or cannot be used any more, by itself."""
@@ -41,6 +43,7 @@ class TcpWire(asyncio.BufferedProtocol):
     def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
         self._transport, self._owner = transport, owner
         self._pending: dict[int, Asked] = {}
+        self._unanswered: dict[int, None] = {}  # transactions whose replies may still come, the oldest first
         self._transaction = secrets.randbelow(0x10000)  # not that of an earlier connection
         self._buffer = bytearray(_ROOM)
         self._view = memoryview(self._buffer)
@@ -49,14 +52,20 @@ class TcpWire(asyncio.BufferedProtocol):
 
     def send(self, asked: Asked) -> int:
         """Send a question; return its transaction."""
-        transaction = self._transaction = (self._transaction + 1) & 0xFFFF
+        transaction = (self._transaction + 1) & 0xFFFF
+        while transaction in self._unanswered:
+            transaction = (transaction + 1) & 0xFFFF
+        self._transaction = transaction
         self._pending[transaction] = asked
         self._transport.write(transaction.to_bytes(2, "big") + asked.frame)
         return transaction
 
     def forget(self, transaction: int) -> None:
-        """Wait no longer for a reply."""
+        """Wait no longer for a reply. Its transaction is not used again before it comes, however late: there are only 65,536 of them."""
         del self._pending[transaction]
+        if len(self._unanswered) >= _MOST_UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
+        self._unanswered[transaction] = None
 
     def close(self) -> None:
         """Close the connection; nothing is reported any more."""
@@ -81,6 +90,7 @@ class TcpWire(asyncio.BufferedProtocol):
             transaction = buffer[at] << 8 | buffer[at + 1]
             asked = self._pending.pop(transaction, None)
             if asked is None:
+                self._unanswered.pop(transaction, None)
                 self._owner.stale(buffer[at + 6])
             elif buffer.startswith(asked.head, at + _LENGTH):
                 self._owner.replied(transaction, bytes(self._view[at + _LENGTH + len(asked.head) : stop]))
@@ -181,7 +191,7 @@ class RtuWire(asyncio.BufferedProtocol):
         if self._closed:
             return
         if self._asked is None:
-            self._owner.stale(-1)
+            self._owner.stale(-1, noise=not data.strip(_NOISE))
             return
         self._heard += data
         question = self._asked.question

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from drivers.device import Profile
 from drivers.driver import WriteResult
 from tests.faults.bench import IDENTITY, MovingPlant, Watch, modbus_profile, served, until
 from tests.faults.framing import Rtu, rtu
-from tests.faults.proxy import Corrupt, Direction, Drop, Fault, Late, Rewrite, SerialRelay, Stale, Truncate
+from tests.faults.proxy import Corrupt, Delay, Direction, Drop, Fault, Late, Rewrite, SerialRelay, Stale, Truncate
 
 pytestmark = pytest.mark.wire
 
 PROFILE = modbus_profile()
+_KNOWN = modbus_profile(max_registers=6).model_dump()
+# three reads of six input registers and nothing else: nothing in a reply tells which one it belongs to
+EQUAL = Profile.model_validate({**_KNOWN, "signals": {name: signal for name, signal in _KNOWN["signals"].items() if name.startswith("m")}})
 
 
 def of(unit: int) -> Callable[[bytes], bool]:
@@ -34,10 +38,10 @@ def is_write(message: bytes) -> bool:
 
 
 @asynccontextmanager
-async def bench(folder: Path) -> AsyncIterator[tuple[Watch, Watch, SerialRelay, MovingPlant]]:
+async def bench(folder: Path, profile: Profile = PROFILE) -> AsyncIterator[tuple[Watch, Watch, SerialRelay, MovingPlant]]:
     """Serve units 1 and 2 on one line, behind a relay, and watch both."""
     async with AsyncExitStack() as stack:
-        devices, plant, _ = await stack.enter_async_context(served(PROFILE, "modbus-rtu:far?unit={}&baud=115200", 2, folder))
+        devices, plant, _ = await stack.enter_async_context(served(profile, "modbus-rtu:far?unit={}&baud=115200", 2, folder))
         relay = await stack.enter_async_context(SerialRelay(folder / "line", folder / "far", Rtu, lambda message: tuple(message[:2])))
         near = [replace(device, address=replace(device.address, path="line")) for device in devices]
         one = await stack.enter_async_context(Watch(near[0], folder, number=0))
@@ -74,6 +78,36 @@ def test_a_late_reply_is_never_another_tags_value(tmp_path: Path) -> None:
 
     async def main() -> None:
         await asyncio.gather(*(one_line(unit, pause) for unit in (1, 2) for pause in (0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)))
+
+    run(main)
+
+
+def test_a_device_that_stalled_and_then_answers_everything_at_once_is_no_value_of_another_tag(tmp_path: Path) -> None:
+    """It answers the question that timed out when it is asked again, and that one when it is asked the next, which has the same length."""
+
+    def first(message: bytes) -> bool:
+        return message[0] == 1 and message[1:4] == b"\x04\x00\x00"
+
+    def next_one(message: bytes) -> bool:
+        return message[0] == 1 and message[1] == 4 and not first(message)
+
+    async def main() -> None:
+        async with bench(tmp_path, EQUAL) as (one, two, relay, _):
+            for _ in range(3):
+                stalled = Late(times=2, direction=Direction.REQUESTS, match=first)
+                relay.add(stalled)
+                await until(lambda stalled=stalled: len(stalled.held) == 2, 3.0, one.told)  # type: ignore[misc]
+                then = relay.add(Delay(0.03, times=1, direction=Direction.REQUESTS, match=next_one))
+                relay.add(Delay(0.06, match=of(1)))  # one answer after the other
+                (asked, pipe), (again, _) = stalled.held
+                pipe.send(asked)
+                await asyncio.wait_for(then.happened.wait(), 3.0)
+                pipe.send(again)
+                reads = one.reads
+                await until(lambda reads=reads: one.reads >= reads + 2)  # type: ignore[misc]
+                relay.clear()
+                assert await one.lives(8.0) < 5.0
+                assert await two.lives(8.0) < 5.0
 
     run(main)
 

@@ -402,6 +402,84 @@ def test_a_late_reply_on_a_line_is_never_the_next_ones(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("code", [2, 6])
+def test_another_device_that_refuses_the_identity_is_no_value(tmp_path: Path, code: int) -> None:
+    """It takes over the unit behind a gateway whose connection stays: its values are never shown, and nothing is written to it."""
+
+    async def main() -> None:
+        async with Gateway().serve() as gateway, open_driver(gateway.device(1), data=tmp_path, timeout=0.3) as driver:
+            await until(lambda: driver.metrics.connected, driver)
+            ours = gateway.reply
+
+            def other(unit: int, pdu: bytes) -> bytes:
+                if pdu[0] == 4 and int.from_bytes(pdu[1:3], "big") == 0:
+                    gateway.asked.append((unit, pdu[0]))
+                    return bytes((pdu[0] | 0x80, code))
+                return ours(99, pdu)
+
+            gateway.reply = other  # type: ignore[method-assign]
+            end = time.monotonic() + 6.0
+            while driver.metrics.connected:
+                reading = await driver.read()
+                assert not (reading.values == 99.0).any(), reading
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            assert driver.metrics.errors["identity"] == 1
+            assert "could not be read" in driver.metrics.why
+            gateway.asked.clear()
+            [outcome] = await driver.write({"sp": 5.0})
+            assert outcome.result is WriteResult.REFUSED
+            assert not [function for _, function in gateway.asked if function == 16]
+            assert np.isnan((await driver.read()).values).all()
+            gateway.reply = ours  # type: ignore[method-assign]
+            await until(lambda: driver.metrics.connected, driver)
+            assert gateway.connections == 1
+
+    asyncio.run(main())
+
+
+def test_a_unit_that_comes_back_on_the_same_connection_is_asked_who_it_is(tmp_path: Path) -> None:
+    """It was silent, another unit kept the connection alive, and now something else answers to its number, whose identity is busy at first."""
+
+    async def main() -> None:
+        async with (
+            Gateway().serve() as gateway,
+            open_driver(gateway.device(2), data=tmp_path) as other,
+            open_driver(gateway.device(1), data=tmp_path, timeout=0.3) as driver,
+        ):
+            ours = gateway.reply
+
+            async def reads() -> bool:
+                await other.read()
+                reading = await driver.read()
+                assert not (reading.values == 99.0).any(), reading
+                return driver.metrics.connected
+
+            def stranger(unit: int, pdu: bytes) -> bytes:
+                if unit == 1 and pdu[0] == 4 and pdu[1:5] != b"\x00\x00\x00\x01":
+                    return bytes((pdu[0] | 0x80, 6))
+                return ours(99 if unit == 1 else unit, pdu)
+
+            while not await reads():
+                await asyncio.sleep(0.01)
+            gateway.silent.add(1)
+            while await reads():
+                await asyncio.sleep(0.01)
+            gateway.reply = stranger  # type: ignore[method-assign]
+            gateway.silent.clear()
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:  # what must not happen in that time
+                assert not await reads()
+                await asyncio.sleep(0.02)
+            gateway.reply = ours  # type: ignore[method-assign]
+            while not await reads():
+                assert time.monotonic() < end + 5.0
+                await asyncio.sleep(0.02)
+            assert gateway.connections == 1
+
+    asyncio.run(main())
+
+
 def certificate(folder: Path, name: str, days: float = 100.0) -> None:
     """Write a certificate for 127.0.0.1 that signs itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())

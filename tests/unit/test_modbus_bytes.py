@@ -41,7 +41,7 @@ class Owner:
     def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
         self.replies.append((transaction, result))
 
-    def stale(self, unit: int) -> None:
+    def stale(self, unit: int, *, noise: bool = False) -> None:
         self.stales += 1
 
     def dropped(self, why: str) -> None:
@@ -94,6 +94,25 @@ def test_over_tcp(pieces: list[bytes | str], cuts: list[int]) -> None:
         assert isinstance(result, DeviceSaidNo | BadReply) or result == REPLY[2:]
     assert len(owner.drops) == transport.closed
     assert transport.closed or len(wire.get_buffer(-1)) >= 8192 - 261
+
+
+def test_the_transaction_of_a_reply_that_never_came_is_not_used_again() -> None:
+    """However late it is, and though there are only 65,536 of them: it could be taken for the reply to another question of the same length."""
+    wire = TcpWire(cast(asyncio.Transport, Transport()), Owner())
+    asked = tcp_asked(7, QUESTION)
+    late = [wire.send(asked) for _ in range(2)]
+    for transaction in late:
+        wire.forget(transaction)
+
+    def used() -> set[int]:
+        found = {wire.send(asked) for _ in range(0x8000)}
+        for transaction in found:
+            wire.data_received(framed(transaction, 7, REPLY))
+        return found
+
+    assert not set(late) & (used() | used() | used())
+    wire.data_received(framed(late[0], 7, REPLY))
+    assert set(late) & (used() | used() | used()) == {late[0]}, "it has come at last"
 
 
 def test_replies_in_pieces_and_in_one_piece() -> None:
