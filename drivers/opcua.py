@@ -22,6 +22,7 @@ from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import call_method, wire_inputs
 from drivers.opcua_security import Expiry, NotSecured
 from drivers.opcua_session import Lost, Session, WrongDevice, open_session
+from drivers.opcua_told import Told
 from drivers.opcua_write import Sent, Writer
 from drivers.pause import Pause
 
@@ -45,6 +46,7 @@ class OpcuaDriver(Driver):
         self._expiry = Expiry(device.name, ())
         self._feed: EventFeed | None = None
         self._writer: Writer | None = None
+        self._news = Told()
 
     async def __aenter__(self) -> OpcuaDriver:
         self._open = True
@@ -121,8 +123,8 @@ class OpcuaDriver(Driver):
         client = new_client(self.device, self.timeout)
         try:
             await connect(client, self.device, self._data)
-            session = await open_session(client, self.device, self.metrics, self.timeout)
-            feed = await watch_events(client, self.device, session.spaces, self._report, self._lose)
+            session = await open_session(client, self.device, self.metrics, self.timeout, self._news)
+            feed = await watch_events(client, self.device, session.spaces, self._report, self._lose, self._news)
         except asyncio.CancelledError:
             await disconnect(client)
             raise
@@ -142,6 +144,7 @@ class OpcuaDriver(Driver):
             self._count("connect")
             self._why = f"cannot connect to {address}: {why_of(error, self.timeout)}; check the address and that the device is on"
         else:
+            self._news.ended(made=True)
             self._refused = ""
             self._session, self._feed, self._writer, self._why = session, feed, Writer(session, self.device.profile), ""
             self.texts = session.texts
@@ -149,6 +152,7 @@ class OpcuaDriver(Driver):
             self._expiry = Expiry(self.device.name, client.certificates)
             self._count("type", sum(map(bool, session.wrong)))
             return
+        self._news.ended(made=False)
         self._pause.failed(time.monotonic())
         await disconnect(client)
 

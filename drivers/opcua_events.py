@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,11 +16,10 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers.device import Device
 from drivers.driver import DeviceEvent
+from drivers.opcua_told import Told
 from drivers.opcua_value import local_node
 
 __all__ = ["EventFeed", "watch_events"]
-
-log = logging.getLogger(__name__)
 
 _FIELDS: Final = ("EventType", "SourceName", "Time", "Severity", "Message")  # of BaseEventType (OPC UA part 5, 6.4.2)
 _OVERFLOW: Final = ua.NodeId(ua.Int32(ObjectIds.EventQueueOverflowEventType))
@@ -101,7 +99,7 @@ def _nanoseconds(when: Any) -> int:
 
 
 async def watch_events(
-    client: Client, device: Device, spaces: Sequence[str], report: Callable[[DeviceEvent], None], lose: Callable[[int], None]
+    client: Client, device: Device, spaces: Sequence[str], report: Callable[[DeviceEvent], None], lose: Callable[[int], None], told: Told
 ) -> EventFeed | None:
     """Subscribe to the events of the profile's notifier; None when it has none, or when the server has not: that is logged, and values go on."""
     options = device.profile.opcua
@@ -109,7 +107,7 @@ async def watch_events(
         return None
     node = ua.NodeId(ua.Int32(ObjectIds.Server)) if options.events == "server" else local_node(options.events, spaces)
     if node is None:
-        log.error("%s: no events: the server offers no namespace for %s", device.name, options.events)
+        told.say(f"{device.name}: no events: the server offers no namespace for {options.events}")
         return None
     feed = EventFeed(device, report, lose)
     asked = ua.CreateSubscriptionParameters(
@@ -119,14 +117,14 @@ async def watch_events(
     try:
         made = await client.uaclient.create_subscription(asked, feed.take)
     except UaStatusCodeError as error:  # it has no subscription left for us
-        log.error("%s: no events: %s", device.name, type(error).__name__)
+        told.say(f"{device.name}: no events: {type(error).__name__}")
         return None
     feed.patient(made.RevisedPublishingInterval, made.RevisedMaxKeepAliveCount)
     status = await _monitor(client, made.SubscriptionId, node, options.min_severity)
     if status.is_bad() and options.min_severity > 1:
         status = await _monitor(client, made.SubscriptionId, node, 1)  # a server that cannot filter: we do
     if status.is_bad():
-        log.error("%s: no events: %s of %s; check `events` in the profile", device.name, status.name, options.events)
+        told.say(f"{device.name}: no events: {status.name} of {options.events}; check `events` in the profile")
         await client.uaclient.delete_subscriptions([made.SubscriptionId])
         return None
     return feed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,10 @@ from drivers import eu
 from drivers.device import Device, Method, Profile
 from drivers.driver import WriteResult
 from drivers.opcua_lookup import Limits
+from drivers.opcua_told import Told
 from drivers.opcua_value import UNSURE, VARIANT, local_node, plain
 
 __all__ = ["BoundMethod", "call_method", "find_methods", "wire_inputs"]
-
-log = logging.getLogger(__name__)
 
 _HAS_PROPERTY: Final = ua.NodeId(ua.Int32(ObjectIds.HasProperty))
 _HAS_COMPONENT: Final = ua.NodeId(ua.Int32(ObjectIds.HasComponent))
@@ -39,7 +37,7 @@ class BoundMethod:
     problem: str = ""
 
 
-async def find_methods(client: Client, device: Device, limits: Limits) -> dict[str, BoundMethod]:
+async def find_methods(client: Client, device: Device, limits: Limits, told: Told) -> dict[str, BoundMethod]:
     """Return the methods of the profile as the server offers them; one that differs is logged and will not be called."""
     spaces = limits.spaces
     methods = device.profile.methods
@@ -62,7 +60,7 @@ async def find_methods(client: Client, device: Device, limits: Limits) -> dict[s
     for name, method in methods.items():
         bound = found.setdefault(name, BoundMethod(method, problem=f"the server offers no namespace for {method.at}"))
         if bound.problem:
-            log.error("%s.%s cannot be called: %s", device.name, name, bound.problem)
+            told.say(f"{device.name}.{name} cannot be called: {bound.problem}")
     return found
 
 

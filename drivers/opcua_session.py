@@ -31,6 +31,7 @@ from drivers.opcua_reader import Found, Reader
 from drivers.opcua_structure import find_number
 from drivers.opcua_subscription import NoSubscription, Subscription, note
 from drivers.opcua_table import Places, Table
+from drivers.opcua_told import Told
 from drivers.opcua_upkeep import Upkeep
 from drivers.opcua_value import local_node
 from drivers.tags import BoolArray
@@ -266,24 +267,22 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value.is_integer() else f"{value}"
 
 
-async def open_session(client: Client, device: Device, metrics: DriverMetrics, timeout: float) -> Session:  # noqa: ASYNC109  # of each request
+async def open_session(client: Client, device: Device, metrics: DriverMetrics, timeout: float, told: Told) -> Session:  # noqa: ASYNC109  # of each request
     """Look up everything in a connected client, and read or subscribe to it once; raise `WrongDevice` or what a reader raises."""
     options, signals = device.profile.opcua, tuple(device.profile.signals.values())
     channel = Channel(client)
     reader = Reader(channel, timeout)
     limits = await read_limits(reader)
+    if why := await Upkeep(reader, {}).look():
+        raise Lost("type", why)
     places = (*(signal.at for signal in signals), device.profile.identity.at)
     *nodes, identity = (_node(at, limits.spaces, str(device.address)) for at in places)
     wire = tuple(nodeid_to_binary(node) for node in nodes)
     structures = Structures(reader)
     units = await read_units(reader, signals, wire, limits.translate)
     wrong = await signal_problems(client, reader, device, wire, structures, units)
-    for name, problem in zip(device.profile.names, wrong, strict=True):
-        if problem:
-            log.error("%s.%s is not used: %s", device.name, name, problem)
     session = Session(client, device, metrics, reader, wire, tuple(wrong))
     session.upkeep = Upkeep(reader, {signals[place].at: found for place, found in units.items()})
-    await session.look_after()
     session.spaces, session.writes_at_once = limits.spaces, limits.write
     fields = {
         place: partial(find_number, structure=structure, path=signals[place].field.split("."), element=signals[place].element)
@@ -297,12 +296,15 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     session.prepare(table, [nodeid_to_binary(node) for node in asked], nodeid_to_binary(identity))
     await session.read_all()
     session.registered = asked is not monitored
+    for name, problem in zip(device.profile.names, wrong, strict=True):
+        if problem:  # and it is the device that it should be
+            told.say(f"{device.name}.{name} is not used: {problem}")
     session.texts = await _texts(reader, device, limits.spaces)
-    session.methods = await find_methods(client, device, limits)
+    session.methods = await find_methods(client, device, limits, told)
     if options.mode == "poll":
         table.band_all()
     elif why := await session.subscribe():
-        log.warning("%s is polled, not subscribed to: %s", device.name, why)
+        told.say(f"{device.name} is polled, not subscribed to: {why}", logging.WARNING)
     return session
 
 

@@ -15,7 +15,7 @@ from asyncua.common.utils import ServiceError
 
 from drivers.connect import open_driver
 from drivers.device import Device, Policy, Profile, Security
-from drivers.driver import WriteResult
+from drivers.driver import Driver, WriteResult
 from drivers.opcua_client import new_client
 from drivers.opcua_security import SecuredClient
 from simulators.serve import Servers
@@ -323,6 +323,33 @@ def test_a_server_that_announces_gigabytes_before_it_is_trusted_is_not_listened_
                 assert "Connection is closed" in driver.metrics.why  # at once, and nothing is collected
 
     run(main)
+
+
+def test_what_is_wrong_with_a_device_is_told_once_and_not_in_each_connection(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        given = PROFILE.model_dump()
+        given["signals"]["m0"]["type"] = "float32"
+        methods = {"start": {"at": "nsu=urn:bench;s=start"}}
+        profile = Profile.model_validate({**given, "methods": methods, "opcua": {"events": "nsu=urn:nowhere;s=x"}})
+        async with (
+            served(PROFILE, URL) as ([device], _, _),
+            Proxy("127.0.0.1", device.address.port, Uacp, service) as proxy,
+            open_driver(replace(behind(device, proxy), profile=profile), data=Path(), timeout=0.5) as driver,
+        ):
+            for times in (1, 2, 3):
+                await until(lambda times=times: reads(driver, times), 8.0, lambda: driver.metrics.why)
+                proxy.reset()
+
+    async def reads(driver: Driver, times: int) -> bool:
+        reading = await driver.read()
+        return driver.metrics.connects == times and reading.quality[0] == 2 and reading.quality[1] == 0
+
+    with caplog.at_level("WARNING", logger="drivers"):
+        run(main)
+    said = [record.getMessage() for record in caplog.records if record.name == "drivers.opcua_told"]
+    assert len(said) == 3, said
+    for line, words in zip(said, ("d0.m0 is not used: ", "d0.start cannot be called: ", "d0: no events: "), strict=True):
+        assert line.startswith(words)
 
 
 ANSWERS: dict[str, Callable[[], Fault]] = {
