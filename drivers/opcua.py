@@ -20,7 +20,7 @@ from drivers.opcua_client import FAILURES, connect, disconnect, new_client, why_
 from drivers.opcua_events import EventFeed, watch_events
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import call_method, wire_inputs
-from drivers.opcua_security import Expiry, NotSecured
+from drivers.opcua_security import Expiry, NotSecured, SecuredClient
 from drivers.opcua_session import Lost, Session, WrongDevice, open_session
 from drivers.opcua_told import Told
 from drivers.opcua_write import Sent, Writer
@@ -29,6 +29,8 @@ from drivers.pause import Pause
 __all__ = ["OpcuaDriver"]
 
 log = logging.getLogger(__name__)
+
+_RECHECK = 10.0  # [s] between two looks at whether a server is still trusted
 
 
 class OpcuaDriver(Driver):
@@ -44,6 +46,8 @@ class OpcuaDriver(Driver):
         self._refused = ""  # why the link was not secured as asked
         self._open = False
         self._expiry = Expiry(device.name, ())
+        self._client: SecuredClient | None = None  # of the session
+        self._recheck_due = 0.0  # [s] monotonic
         self._feed: EventFeed | None = None
         self._writer: Writer | None = None
         self._news = Told()
@@ -79,6 +83,7 @@ class OpcuaDriver(Driver):
             if session.closed:
                 raise ConnectionError("connection lost")
             await session.refresh()
+            await self._recheck()
         except WrongDevice as error:
             return self._give_up(session, "identity", str(error))
         except Lost as error:
@@ -92,6 +97,12 @@ class OpcuaDriver(Driver):
         self.metrics.certificate_days = self._expiry.days()
         self._tell(up=True)
         return session.reading()
+
+    async def _recheck(self) -> None:
+        """Raise `NotSecured` when somebody has taken away the trust in the server meanwhile."""
+        if self._client is not None and time.monotonic() >= self._recheck_due:
+            self._recheck_due = time.monotonic() + _RECHECK
+            await self._client.recheck()
 
     def _lose(self, events: int) -> None:
         self.metrics.drops += events
@@ -150,6 +161,7 @@ class OpcuaDriver(Driver):
             self.texts = session.texts
             self.wrong = {name: why for name, why in zip(self.device.profile.names, session.wrong, strict=True) if why}
             self._expiry = Expiry(self.device.name, client.certificates)
+            self._client, self._recheck_due = client, time.monotonic() + _RECHECK
             self._count("type", sum(map(bool, session.wrong)))
             return
         self._news.ended(made=False)
@@ -217,6 +229,8 @@ class OpcuaDriver(Driver):
 
 def _kind(error: Exception) -> ErrorKind:
     """Return how a failure is counted."""
+    if isinstance(error, NotSecured):
+        return "connect"
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, OSError):

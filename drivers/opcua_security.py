@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,7 @@ class SecuredClient(Client):
         bound_frames(self.uaclient)
         self._patience = timeout  # [s] of each request
         self.certificates: list[x509.Certificate] = []  # that this link depends on
+        self._checked: tuple[bytes, str] | None = None  # the certificate with its chain, and the application that it is for
         self._pki: Pki | None = None
         self._own: Own | None = None
         self._host = ""
@@ -75,7 +77,8 @@ class SecuredClient(Client):
             policy, mode = _POLICIES[security.policy], _MODES[security.mode]
             endpoint = await self._find(policy.URI, mode, f"{security.policy} with {security.mode}")
             self._own = own = await asyncio.to_thread(pki.own)
-            trusted = await asyncio.to_thread(pki.check, endpoint.ServerCertificate or b"", endpoint.Server.ApplicationUri or "", host)
+            self._checked = (endpoint.ServerCertificate or b"", endpoint.Server.ApplicationUri or "")
+            trusted = await asyncio.to_thread(pki.check, *self._checked, host)
         except (CertificateRefused, PkiError, SecretError) as error:
             raise NotSecured(str(error)) from None
         self.certificates = [own.certificate, *trusted]
@@ -108,9 +111,18 @@ class SecuredClient(Client):
     async def _check(self, certificate: x509.Certificate, application: ua.ApplicationDescription) -> None:
         """Check the certificate with which a password is going to be encrypted on a channel without security."""
         assert self._pki is not None  # set with this
-        blob = self.security_policy.peer_certificate or b""
+        self._checked = (self.security_policy.peer_certificate or b"", application.ApplicationUri or "")
         try:
-            self.certificates = await asyncio.to_thread(self._pki.check, blob, application.ApplicationUri or "", self._host)
+            self.certificates = await asyncio.to_thread(self._pki.check, *self._checked, self._host)
+        except CertificateRefused as error:
+            raise NotSecured(str(error)) from None
+
+    async def recheck(self) -> None:
+        """Raise `NotSecured` when the server is trusted no more. A running link is not cut for the age of a certificate: there was an alarm."""
+        if self._checked is None or self._pki is None or any(one.not_valid_after_utc < datetime.now(UTC) for one in self.certificates):
+            return
+        try:
+            await asyncio.to_thread(self._pki.check, *self._checked, self._host)
         except CertificateRefused as error:
             raise NotSecured(str(error)) from None
 

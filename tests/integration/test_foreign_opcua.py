@@ -249,6 +249,22 @@ def test_an_expired_and_another_certificate_are_refused(server: Foreign, tmp_pat
     asyncio.run(main())
 
 
+def test_trust_that_is_taken_away_ends_a_running_link(server: Foreign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        data = server.data(tmp_path)
+        async with open_driver(server.device(), data=data, timeout=3.0) as driver:
+            await good(driver)
+            [trusted] = Pki(data).entries("trusted")
+            trusted.path.unlink()
+            await refusal(driver, "is not trusted; compare its fingerprint")
+            assert driver.metrics.losses == 1
+            Pki(data).trust(str(next(Pki(data).entries("rejected")).path))
+            await good(driver)
+
+    monkeypatch.setattr("drivers.opcua._RECHECK", 0.2)
+    asyncio.run(main())
+
+
 def test_a_certificate_for_another_application_is_refused(server: Foreign, tmp_path: Path) -> None:
     async def main() -> None:
         data = server.data(tmp_path)
