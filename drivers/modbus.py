@@ -120,11 +120,13 @@ class ModbusDriver(Driver):
             if unit.dead and not await self._answers(line, until):
                 return self._lost(None, self.metrics.why)
             limit = now + 0.5 * self._often
-            batch = self._batch([block for block in self._blocks if block.due <= limit and block.after <= now])
+            due = [block for block in self._blocks if block.due <= limit and block.after <= now]
+            doubted = now < unit.doubted_until
+            batch = self._batch(self._some(due) if doubted and due else due)
             texts = [text for text in self._texts if text.due <= now or text.spot.name == IDENTITY] if self._texts else ()
             # the identity comes first, as a text or in the first block
             asked = [*(text.asked for text in texts), *batch.asked] if texts else batch.asked
-            if doubted := now < unit.doubted_until:  # a late reply would shift those behind it: then this one is not the identity
+            if doubted:  # a late reply would shift those behind it: then this one is not the identity
                 asked = [*asked, self._probe(line)]
                 unit.strays = 0
             job = await line.ask(unit, asked, deadline=now + batch.period, within=self.timeout, until=until)
@@ -144,6 +146,17 @@ class ModbusDriver(Driver):
         """Whether a unit that was silent answers for its identity; False if it got no turn."""
         job = await line.ask(self._unit, [self._probe(line)], deadline=until, within=self.timeout, until=until)
         return job.replies[0] is not None
+
+    def _some(self, blocks: list[Block]) -> list[Block]:
+        """Return the first of the blocks, which has the identity, and of the others those read longest ago, as many as fit into half of the time."""
+        left, trip = 0.5 * self.timeout, self._unit.trip if self._unit.trip >= 0.0 else 0.0
+        chosen: list[Block] = []
+        for block in [blocks[0], *sorted(blocks[1:], key=lambda block: self._received.item(block.request.places[0]))]:
+            left -= block.asked.seconds + trip
+            if chosen and left < 0.0:
+                break
+            chosen.append(block)
+        return chosen
 
     def _probe(self, line: Line) -> Asked:
         """Return the question for the identity alone."""
