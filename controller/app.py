@@ -110,7 +110,7 @@ async def _follow(service: Service, request: Request, console: Console, stop: as
     started = request.recipe is None
     shown = -1.0
     loop = asyncio.get_running_loop()
-    refused = ""
+    refused = said = ""
     with Live(console=console, auto_refresh=False, transient=True) as live:
         async for frame in service.frames():
             if not started and frame.batch is None and not dict(frame.commands)["START"]:
@@ -133,17 +133,11 @@ async def _follow(service: Service, request: Request, console: Console, stop: as
                 live.update(screen.draw(frame), refresh=True)
             elif not console.is_terminal and loop.time() - shown >= 10.0:
                 shown = loop.time()
-                console.print(_line(frame), highlight=False)
+                if (line := screen.line(frame)) != said:
+                    said = line
+                    console.print(line, highlight=False)
             if request.leave and started and frame.batch is not None and frame.state in FINAL:
                 return
-
-
-def _line(frame: Frame) -> str:
-    if frame.batch is None:
-        return f"{frame.state}: {dict(frame.commands)['START'] or 'ready to START'}"
-    running = [f"{step.path}: {step.why or step.state}" for step in frame.batch.steps if step.state in ("running", "held") and step.why]
-    why = f"({frame.batch.why}) " if frame.state in ("HOLDING", "HELD") else ""
-    return f"{frame.batch.id} {frame.state} {why}{' | '.join(running[-2:])}"
 
 
 def _conclude(request: Request, console: Console, last: Frame | None, why: str, unsafe: set[str]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -13,7 +14,9 @@ from rich.table import Table
 
 from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs, show
 from controller.config import LoadedCell, class_file, load_cell
+from controller.core.plan import CellPlan
 from controller.runtime.batches import Library
+from drivers.device import Device
 from recipes.classes import UnitClass, load_classes
 
 __all__ = ["COMMANDS"]
@@ -138,23 +141,24 @@ def _named(names: Sequence[str]) -> str:
 @data_option
 @explained
 def probe(name: str, register: str, cell: str, limits: tuple[float, float] | None, every: bool, device: tuple[str, ...], data: Path | None) -> None:
-    """Read REGISTER (input:12, holding:3) of a Modbus DEVICE and decode it in every way, the likeliest first. Nothing is written."""
-    from drivers.modbus_codec import table_of
+    """Read REGISTER (input:12, holding:3) of a Modbus DEVICE and decode it in every way: as the profile declares it, then the likeliest first.
+
+    Nothing is written.
+    """
+    from drivers.modbus_codec import registers_of, table_of
     from drivers.modbus_line import BadReply, DeviceSaidNo, LinkDown
     from drivers.modbus_options import AT
-    from drivers.modbus_probe import guesses, read_words
+    from drivers.modbus_probe import declared_guess, guesses, read_words
 
     rows = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan
-    if name not in rows.devices:
-        raise click.BadParameter(f"no device {name!r} in this cell; it has {', '.join(rows.devices)}", param_hint="DEVICE")
-    found = rows.devices[name].device
+    found = _device(rows, name)
     base = found.profile.modbus.address_base
     table, number = table_of(register) if AT.fullmatch(register) else ("coil", 0)
     if found.address.protocol != "modbus" or table not in ("input", "holding") or not base <= number <= 65535 + base:
         what = f"expected input:N or holding:N of a Modbus device, with N from {base} to {65535 + base}"
         raise click.BadParameter(f"{what}, got {register} of {found.address}", param_hint="REGISTER")
-    declared = next(((signal, its) for signal, its in found.profile.signals.items() if its.at == register), None)
-    low, high = limits or (declared[1].range if declared else (-1e4, 1e4))
+    declared = {signal: its for signal, its in found.profile.signals.items() if table_of(its.at) == (table, number)}
+    low, high = limits or next((its.range for its in declared.values()), (-1e4, 1e4))
     if not low < high:  # NaN is not
         raise click.BadParameter(f"expected LOW below HIGH, got {low:g} {high:g}", param_hint="--range")
     try:
@@ -163,17 +167,44 @@ def probe(name: str, register: str, cell: str, limits: tuple[float, float] | Non
         raise ValueError(f"{name} {register}: {error}" + ("; check the unit, and that nobody else polls the line" if error.sent else "")) from None
     except (BadReply, DeviceSaidNo) as error:
         raise ValueError(f"{name} {register}: {error}; check the address, the unit and the table") from None
-    about = f", declared as {declared[0]} [{declared[1].eu}] {declared[1].type}" if declared else ""
+    about = "".join(f", declared as {signal} [{its.eu}] {its.type}" for signal, its in declared.items())
     click.echo(f"{name} {register}: words {' '.join(f'{word:04X}' for word in words)}{about}; looked for {low:g} to {high:g}")
-    shown = Table("value", "type", "word order", "byte order", "scale", box=None)
+    shown = Table("value", "type", "word order", "byte order", "scale", "", box=None)
+    taken = set()
+    for signal, its in declared.items():
+        guess = declared_guess(words, signal, its, found.profile.modbus)
+        if guess is None:
+            click.echo(f"{signal}, a {its.type}, takes {registers_of(its.type)} registers, and the device gave {len(words)}")
+            continue
+        if not guess.offset:
+            taken.add((guess.type, guess.word_order, guess.byte_order, guess.scale))
+        value = "no value" if math.isnan(guess.value) else f"{guess.value:.6g} {its.eu}".rstrip()
+        scale = f"{guess.scale:g}" + (f" {guess.offset:+g}" if guess.offset else "")
+        says = f"declared: {signal}" + ("" if guess.inside else f", outside of its range, {its.range[0]:g} to {its.range[1]:g} {its.eu}".rstrip())
+        shown.add_row(value, guess.type, guess.word_order, guess.byte_order, scale, says, style="bold" if guess.inside else "bold red")
+    known = shown.row_count
     for guess in guesses(words, low, high):
-        if guess.inside or every:
+        if (guess.inside or every) and (guess.type, guess.word_order, guess.byte_order, guess.scale) not in taken:
             style = "" if guess.inside else "dim"
-            shown.add_row(f"{guess.value:.6g}", guess.type, guess.word_order, guess.byte_order, f"{guess.scale:g}", style=style)
+            shown.add_row(f"{guess.value:.6g}", guess.type, guess.word_order, guess.byte_order, f"{guess.scale:g}", "", style=style)
     if shown.row_count:
         show(shown)
-    else:
-        click.echo(f"nothing that these words can mean lies in {low:g} to {high:g}; give another --range, or --all")
+    if shown.row_count == known:
+        click.echo(f"nothing{' else' if known else ''} that these words can mean lies in {low:g} to {high:g}; give another --range, or --all")
+
+
+def _device(plan: CellPlan, name: str) -> Device:
+    """Return a device of a cell; raise `click.BadParameter` with the likeliest if there is none of this name."""
+    if name not in plan.devices:
+        raise click.BadParameter(f"no device {name!r} in this cell; {_meant(name, plan.devices)}", param_hint="DEVICE")
+    return plan.devices[name].device
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return what was likely meant by a name that is not there, and what there is."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"it has {', '.join(names) or 'none'}"
 
 
 def _classes() -> dict[str, UnitClass]:

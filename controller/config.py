@@ -537,7 +537,7 @@ class _Compiler:
             device = self.owner.get(tag.name, "")
             if tag.name in SERVICE_POINTS:
                 kind = "service"
-            elif tag.name.rpartition(".")[2] in ("UP", "RTT", "LOSSES", "UNTAKEN") and tag.name.rpartition(".")[0] in self.devices:
+            elif tag.name.rpartition(".")[2] in LINK_POINTS and tag.name.rpartition(".")[0] in self.devices:
                 kind, device = "device", tag.name.rpartition(".")[0]
             unit = owner.get(tag.name, "") or self._unit_of(tag.name)
             points.append(Point(tag.name, tag.eu, tag.low, tag.high, tag.description, kind, unit, device))

@@ -17,6 +17,7 @@ from drivers.tags import Quality
 
 __all__ = ["Screen", "report_text"]
 
+_TAGS = 30  # rows; the page has them all
 _MARK = {Quality.GOOD: "", Quality.UNCERTAIN: " ?", Quality.BAD: ""}
 
 
@@ -32,8 +33,30 @@ class Screen:
         parts: list[RenderableType] = [self._banner(frame)]
         if frame.batch is not None:
             parts += [self._batch(frame.batch), self._steps(frame, frame.batch)]
-        parts += [self._units(frame), self._alarms(frame)]
+        parts += [self._units(frame) if self._cell["units"] else self._tags(frame), self._alarms(frame)]
         return Group(*parts)
+
+    def line(self, frame: Frame) -> str:
+        """Return one frame as a line, for where there is no terminal."""
+        if frame.batch is not None:
+            running = [f"{step.path}: {step.why or step.state}" for step in frame.batch.steps if step.state in ("running", "held") and step.why]
+            why = f"({frame.batch.why}) " if frame.state in ("HOLDING", "HELD") else ""
+            return f"{frame.batch.id} {frame.state} {why}{' | '.join(running[-2:])}"
+        if self._cell["units"]:
+            return f"{frame.state}: {dict(frame.commands)['START'] or 'ready to START'}"
+        rows = self._inputs()
+        bad = sum(int(frame.quality[place]) == Quality.BAD for place in rows)
+        lost = self._lost(frame)
+        devices = f"lost: {', '.join(lost)}" if lost else "every device answers"
+        alarms = f"{len(frame.alarms) or 'no'} alarm{'' if len(frame.alarms) == 1 else 's'}"
+        return f"{len(rows)} tags, {f'{bad} of them BAD' if bad else 'none BAD'}; {devices}; {alarms}"
+
+    def _inputs(self) -> list[int]:
+        """Return the places of what is measured."""
+        return [place for place, point in enumerate(self._cell["points"]) if point["kind"] == "input"]
+
+    def _lost(self, frame: Frame) -> list[str]:
+        return [row["name"] for row in self._cell["devices"] if self._value(frame, f"{row['name']}.UP") != 1.0]
 
     def _banner(self, frame: Frame) -> RenderableType:
         when = datetime.fromtimestamp(frame.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -41,7 +64,7 @@ class Screen:
         if self._cell["simulated"]:
             text.append(f" SIMULATED x{self._cell['speed']:g} ", style="reverse")
         text.append(f"  {self._cell['cell']}   plant clock {when}   scan {self._value(frame, 'SERVICE.SCAN_MS'):.1f} ms", style="bold")
-        down = [row["name"] for row in self._cell["devices"] if self._value(frame, f"{row['name']}.UP") != 1.0]
+        down = self._lost(frame)
         text.append("   every device answers" if not down else f"   LOST: {', '.join(down)}", style="" if not down else "bold red")
         return text
 
@@ -98,6 +121,19 @@ class Screen:
                 values.append(f"   interlock {', '.join(view.interlocks)}", style="bold red")
             table.add_row(unit["name"], view.state if view.step else "·", values)
         return table
+
+    def _tags(self, frame: Frame) -> RenderableType:
+        """Return the measurements of a cell without units, which only watches."""
+        rows = self._inputs()
+        table = Table(expand=True, box=None, pad_edge=False)
+        table.add_column("Tag")
+        table.add_column("Value")
+        table.add_column("What it is", ratio=1)
+        for place in rows[:_TAGS]:
+            point = self._cell["points"][place]
+            table.add_row(point["name"], self._shown(frame, point["name"]), Text(point["description"]))
+        more = len(rows) - _TAGS
+        return Group(table, Text(f"and {more} more tags: see the page", style="dim")) if more > 0 else table
 
     @staticmethod
     def _alarms(frame: Frame) -> RenderableType:

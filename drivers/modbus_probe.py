@@ -9,23 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from drivers.device import Device, SignalType
+import numpy as np
+
+from drivers.device import FLOATS, Device, Signal, SignalType
 from drivers.modbus_codec import Table, Way, decode_one, registers_of, words_of
 from drivers.modbus_frames import DeviceSaidNo, LinkDown, read
 from drivers.modbus_line import release_line, share_line
-from drivers.modbus_options import WordOrder
+from drivers.modbus_options import ModbusOptions, WordOrder
 
-__all__ = ["Guess", "guesses", "read_words"]
+__all__ = ["Guess", "declared_guess", "guesses", "read_words"]
 
 _TYPES: Final[tuple[SignalType, ...]] = ("float32", "float64", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16")
 _ORDERS: Final[dict[int, tuple[WordOrder, ...]]] = {1: ("big",), 2: ("big", "little"), 4: ("big", "little", "mid_big", "mid_little")}
 _SCALES: Final = (1.0, 0.1, 0.01, 0.001)
+_LEAST: Final[dict[str, float]] = {type_: float(np.finfo(type_).smallest_normal) for type_ in FLOATS}  # smaller ones are other words by chance
 _WITHIN: Final = 1.0  # [s]
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """One way to read the words; `inside` says whether the value lies within the range."""
+    """One way to read the words; `inside` says whether the value lies within the range, and `signal` which one the profile declares so."""
 
     type: SignalType
     word_order: str
@@ -33,13 +36,27 @@ class Guess:
     scale: float
     value: float
     inside: bool
+    offset: float = 0.0
+    signal: str = ""
+
+
+def declared_guess(words: Sequence[int], name: str, signal: Signal, options: ModbusOptions) -> Guess | None:
+    """Return what `words` mean as the profile declares it, inside or not of the signal's own range; None if it takes more words. NaN: no value."""
+    way = Way.of(signal, options)
+    count = registers_of(way.type)
+    if count > len(words):
+        return None
+    value = decode_one(words[:count], way)
+    low, high = signal.range
+    return Guess(way.type, way.word_order, way.byte_order, way.scale, value, low <= value <= high, way.offset, name)
 
 
 def guesses(words: Sequence[int], low: float, high: float) -> list[Guess]:
     """Return every way to read `words` (16 bits each) as one number, the likeliest first.
 
-    First come values inside `low` to `high` [eu]; among them those of a plausible magnitude, then the commonest way: the order of the standard,
-    a float, no scale. What is not finite, or a float so small that it can only be chance, comes last.
+    First come values inside `low` to `high` [eu]; among them those of a plausible magnitude, then what is common: no float16, and bytes in the order
+    of the standard; then that order of words, a float, no scale. What is not finite comes last, and so does a subnormal float: few numbers are so
+    small, and many words that mean something else are.
     """
     found: list[tuple[tuple[float, ...], Guess]] = []
     for place, type_ in enumerate(_TYPES):
@@ -52,11 +69,13 @@ def guesses(words: Sequence[int], low: float, high: float) -> list[Guess]:
                 raw = decode_one(words[:count], way)
                 for scale in _SCALES if "int" in type_ else (1.0,):
                     value = raw * scale
-                    inside = low <= value <= high  # false for NaN
-                    chance = not math.isfinite(value) or (value != 0.0 and abs(value) < 1e-6 * (high - low))
-                    odd = float(swapped_words) + 2.0 * swapped_bytes - math.log10(scale)
+                    subnormal = 0.0 < abs(value) < _LEAST.get(type_, 0.0)
+                    inside = low <= value <= high and not subnormal  # false for NaN
+                    chance = not math.isfinite(value) or subnormal or 0.0 < abs(value) < 1e-6 * (high - low)
+                    rare = float(swapped_bytes) + float(type_ == "float16")
+                    odd = float(swapped_words) - math.log10(scale)
                     guess = Guess(type_, way.word_order, way.byte_order, scale, value, inside)
-                    found.append(((float(not inside), float(chance), odd, float(place)), guess))
+                    found.append(((float(not inside), float(chance), rare, odd, float(place)), guess))
     return [guess for _, guess in sorted(found, key=lambda row: row[0])]
 
 

@@ -26,7 +26,7 @@ LINK_POINTS: Mapping[str, tuple[str, float, str]] = {
     "LOSSES": ("", 1e9, "Times the link to {} was lost"),
     "UNTAKEN": ("", 1e3, "Outputs that {} does not take"),
     "DROPS": ("", 1e12, "Samples and events of {} that were lost on the way"),
-    "CERT_DAYS": ("d", 1e5, "Until a certificate of the link to {} expires; 100,000 where it has none"),
+    "CERT_DAYS": ("d", 1e5, "Until a certificate of the link to {} expires; BAD where it has none"),
     **{f"ERRORS_{kind.upper()}": ("", 1e12, f"Errors of the link to {{}} by kind: {kind}") for kind in ERROR_KINDS},
 }
 

@@ -122,7 +122,7 @@ class Exchange:
         metrics = self.driver.metrics
         trip = metrics.round_trip if metrics.connected else math.nan  # that of a link that is lost is not known, whatever it was before
         untaken = sum(monotonic - since > _PATIENCE for since in self._failing.values())
-        days = min(max(metrics.certificate_days, 0.0), 1e5)
+        days = min(max(metrics.certificate_days, 0.0), 1e5) if math.isfinite(metrics.certificate_days) else math.nan
         counts = (float(metrics.errors[kind]) for kind in ERROR_KINDS)
         return (float(metrics.connected), trip, float(metrics.losses), float(untaken), float(metrics.drops), days, *counts)
 

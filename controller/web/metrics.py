@@ -24,6 +24,7 @@ _DEVICE = {
     "DROPS": ("blackmass_device_drops_total", "Samples and events that were lost on the way.", "counter"),
     "CERT_DAYS": ("blackmass_device_certificate_days", "Days until a certificate of the link expires.", "gauge"),
 }
+_ONLY_IF_KNOWN = ("CERT_DAYS",)  # not every link has one
 _ERRORS = "ERRORS_"  # and the kind
 
 
@@ -54,7 +55,12 @@ def prometheus(cell: dict[str, Any], frame: Frame | None, age: float, clients: i
             lines += _family(name, says, kind, [("", value[point] * factor)])
     for part, (name, says, kind) in _DEVICE.items():
         rows = [(f"{{device={_quote(device['name'])}}}", value.get(f"{device['name']}.{part}")) for device in cell["devices"]]
-        lines += _family(name, says, kind, [(label, reading) for label, reading in rows if reading is not None])
+        lines += _family(
+            name,
+            says,
+            kind,
+            [(label, reading) for label, reading in rows if reading is not None and (reading == reading or part not in _ONLY_IF_KNOWN)],
+        )
     errors = [
         (f"{{device={_quote(device['name'])},kind={_quote(point.rpartition(_ERRORS)[2].lower())}}}", reading)
         for device in cell["devices"]

@@ -189,14 +189,18 @@ def test_probe_finds_a_float_and_says_what_is_not_there(tmp_path: Path) -> None:
         assert shown.exit_code == 0, shown.output
         first, _, best, *_ = shown.stdout.splitlines()
         assert "declared as temperature [degC] float32" in first
-        assert best.split()[1:] == ["float32", "big", "big", "1"]
+        assert best.split()[1:] == ["degC", "float32", "big", "big", "1", "declared:", "temperature"]
         assert float(best.split()[0]) == pytest.approx(22.0, abs=2.0)
+        assert sum("float32  big         big " in row for row in shown.stdout.splitlines()) == 1, "what is declared stands there twice"
         absent = blackmass("probe", "leach", "input:4000", "--cell", path, "--data", tmp_path)
         assert absent.exit_code != 0
         assert "exception 2 (illegal address)" in absent.output
-        assert "it has leach, hopper" in blackmass("probe", "leech", "input:2", "--cell", path).output
+        assert "did you mean 'leach'? it has leach, hopper" in blackmass("probe", "leech", "input:2", "--cell", path).output
         nothing = blackmass("probe", "leach", "input:2", "--range", "1e300", "2e300", "--cell", path, "--data", tmp_path)
-        assert "nothing that these words can mean lies in 1e+300 to 2e+300; give another --range, or --all" in nothing.stdout
+        assert "nothing else that these words can mean lies in 1e+300 to 2e+300; give another --range, or --all" in nothing.stdout
+        assert "declared: temperature" in nothing.stdout
+        spare = blackmass("probe", "leach", "input:3", "--range", "1e300", "2e300", "--cell", path, "--data", tmp_path)
+        assert "nothing that these words can mean lies in 1e+300" in spare.stdout
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,11 @@ def test_no_round_trip_of_a_link_that_is_lost_and_a_time_for_what_never_came() -
         trip = plan.image.place("leach.RTT")
         await exchange.read()
         assert (image.value[trip], image.quality[trip]) == (0.004, Quality.GOOD)
+        days = plan.image.place("leach.CERT_DAYS")
+        assert image.quality[days] == Quality.BAD, "it has no certificate"
+        driver.metrics.certificate_days = 12.5
+        await exchange.read()
+        assert (image.value[days], image.quality[days]) == (12.5, Quality.GOOD)
         never = image.receive_time[plan.image.place("TT-201")]
         assert abs(int(never) - exchange.clock.plant() * 1e9) < 60e9
         assert image.quality[plan.image.place("TT-201")] == Quality.BAD

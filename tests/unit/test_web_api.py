@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from controller.core.frame import Frame
 from controller.core.states import Verb
 from controller.web import api, vendor
 from controller.web.api import create_app
+from controller.web.metrics import prometheus
 from drivers.tags import Quality
 
 HOST = "127.0.0.1:8080"
@@ -123,6 +125,15 @@ def test_gives_the_cell_the_newest_frame_and_metrics() -> None:
             assert 'cell="de\\"mo"' in text
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("days", "row"), [(31.5, 'blackmass_device_certificate_days{device="leach"} 31.5\n'), (np.nan, "")])
+def test_a_link_without_a_certificate_has_no_row_of_its_days(days: float, row: str) -> None:
+    cell = {**Control().describe(), "points": [{"name": "leach.CERT_DAYS"}, {"name": "leach.RTT"}]}
+    value = np.array([days, np.nan])
+    text = prometheus(cell, replace(frame(0), value=value), 0.1, 0)
+    assert "".join(re.findall(r"^blackmass_device_certificate_days.*\n", text, re.M)) == row
+    assert 'blackmass_device_round_trip_seconds{device="leach"} NaN' in text, "that of a link that is lost"
 
 
 def test_without_a_frame_says_so_and_takes_no_command() -> None:
