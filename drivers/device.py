@@ -102,6 +102,13 @@ class Signal(Strict):
         """Whether it is 0 or 1."""
         return self.type == "bool"
 
+    def refusal(self, value: float) -> str:
+        """Return why a value [eu] must not be written: it is outside the range, or neither 0 nor 1 where those are all; empty when it may."""
+        low, high = self.range
+        if low <= value <= high and (not self.discrete or value in (0.0, 1.0)):  # NaN is not
+            return ""
+        return f"not sent: expected {'0 or 1' if self.discrete else f'{low:g} to {high:g} {self.eu}'.rstrip()}, got {value:g}"
+
     @model_validator(mode="after")
     def _consistent(self) -> Signal:
         low, high = self.range

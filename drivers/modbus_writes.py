@@ -47,6 +47,9 @@ def orders(profile: Profile, where: Mapping[str, Spot], changes: Mapping[str, fl
         if signal is None or spot is None or signal.access != "write":
             made.append(Refusal(name, value, f"{name} is {'not a signal' if signal is None else 'only read'} in profile {profile.id}"))
             continue
+        if why := signal.refusal(value):
+            made.append(Refusal(name, value, why))
+            continue
         try:
             words = tuple(encode_one(value, spot.way))
         except ValueError as error:

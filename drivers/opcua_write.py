@@ -43,7 +43,7 @@ _Item = tuple[bytes, struct.Struct, bytes, int, int]  # before the value, what p
 class _Batch:
     """Some signals that are written together: the request with room for the values, and the request that reads them back."""
 
-    __slots__ = ("_items", "_room", "_template", "kinds", "names", "offset", "places", "quick", "readback", "scale", "signals")
+    __slots__ = ("_items", "_room", "_template", "high", "kinds", "low", "names", "offset", "places", "quick", "readback", "scale", "signals")
 
     def __init__(self, names: tuple[str, ...], items: Sequence[_Item], signals: Sequence[Signal], table: Table, *, usable: bool) -> None:
         self.names = names
@@ -53,6 +53,7 @@ class _Batch:
         self.kinds = np.array([item[4] for item in items], dtype=np.uint8)
         self.scale = np.array([signal.scale for signal in signals])
         self.offset = np.array([signal.offset for signal in signals])
+        self.low, self.high = np.array([signal.range for signal in signals]).T
         self.readback = messages.read_body([item[2] for item in items])
         self.quick = usable and bool((self.kinds == KINDS["float64"]).all())
         parts = [head + b"\0" * packer.size for head, packer, *_ in items]
@@ -109,13 +110,16 @@ class Writer:
         if problem := self._session.wrong[item[3]]:
             raise ValueError(f"not sent: {problem}")
         signal = self._profile.signals[name]
+        if why := signal.refusal(value):
+            raise ValueError(why)
         return plain((value - signal.offset) / signal.scale, signal.type)
 
     def parts(self, changes: dict[str, float], missed: dict[str, Sent]) -> list[Part]:
         """Return what is sent for `changes` [eu of each], a part for each request; note in `missed` what cannot be sent."""
         if self._items.keys() >= changes.keys() and (batch := self._batch(tuple(changes))).quick:
-            values = (np.fromiter(changes.values(), np.float64, len(changes)) - batch.offset) / batch.scale
-            if np.logical_and.reduce(np.isfinite(values)):
+            asked = np.fromiter(changes.values(), np.float64, len(changes))
+            values = (asked - batch.offset) / batch.scale
+            if np.logical_and.reduce((asked >= batch.low) & (asked <= batch.high) & np.isfinite(values)):
                 return [Part(batch, values)] if len(values) <= self._at_once else self._split(batch.names, values)
         sent = {}
         for name, value in changes.items():

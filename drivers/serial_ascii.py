@@ -290,9 +290,8 @@ class SerialAsciiDriver(Driver):
         if signal is None or command is None:
             what = "not a signal" if signal is None else "only read"
             return self._outcome(name, value, WriteResult.REFUSED, f"{name} is {what} in profile {self.device.profile.id}")
-        low, high = signal.range
-        if not low <= value <= high or (signal.discrete and value not in (0.0, 1.0)):  # NaN is not
-            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: expected {low:g} to {high:g} {signal.eu}, got {value:g}")
+        if why := signal.refusal(value):
+            return self._outcome(name, value, WriteResult.REFUSED, why)
         wire = (value - signal.offset) / signal.scale
         if not self.metrics.connected or not self._port.is_open:
             return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {self.metrics.why or 'not connected'}")
