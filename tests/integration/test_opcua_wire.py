@@ -18,7 +18,7 @@ from drivers.driver import Driver, Reading, WriteResult
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import Servers
-from tests.integration.waiting import good, until
+from tests.integration.waiting import good, until, widened
 
 pytestmark = pytest.mark.wire
 
@@ -77,7 +77,8 @@ async def everything_comes_and_goes(device: Device, plant: StaticPlant) -> None:
 
 
 async def refusals(servers: Servers, plant: StaticPlant) -> None:
-    async with open_driver(at("shredder", servers), data=HERE) as driver:
+    wide = widened(at("shredder", servers), "rotor_speed_sp", 0.0, 1000.0)
+    async with open_driver(wide, data=HERE) as driver:
         assert await good(driver)
         before = plant.values["shredder"].copy()
         asked = {"rotor_speed_sp": 61.0, "oxygen": 5.0, "feed_rate_sp": math.nan, "heartbeat": 70000.0, "nothing": 1.0}
@@ -85,7 +86,8 @@ async def refusals(servers: Servers, plant: StaticPlant) -> None:
         assert {outcome.result for outcome in outcomes.values()} == {WriteResult.REFUSED}
         assert outcomes["rotor_speed_sp"].why == "BadOutOfRange"
         assert "only read" in outcomes["oxygen"].why
-        assert "does not fit a uint16" in outcomes["heartbeat"].why
+        assert outcomes["feed_rate_sp"].why.endswith("got nan")
+        assert outcomes["heartbeat"].why == "not sent: expected 0 to 65535, got 70000"
         np.testing.assert_array_equal((await driver.read()).values, before)
 
 

@@ -1,15 +1,17 @@
-"""What tests on the wire wait for."""
+"""What tests on the wire wait for, and whom they talk to."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
+from drivers.device import Device
 from drivers.driver import Driver
 from drivers.tags import Quality
 
-__all__ = ["good", "until"]
+__all__ = ["good", "until", "widened"]
 
 
 async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
@@ -24,3 +26,10 @@ async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> flo
 async def good(driver: Driver) -> bool:
     """Whether every signal of a device reads GOOD."""
     return bool((await driver.read()).quality.max() == Quality.GOOD)
+
+
+def widened(device: Device, name: str, low: float, high: float) -> Device:
+    """Return a device whose profile allows more of a signal than the device itself does: it is the device that refuses then."""
+    signals = device.profile.signals
+    wider = signals[name].model_copy(update={"range": (low, high)})
+    return replace(device, profile=device.profile.model_copy(update={"signals": {**signals, name: wider}}))

@@ -20,6 +20,7 @@ SIGNALS: dict[str, dict[str, Any]] = {
     "x": {"at": "coil:0", "type": "bool", "access": "write"},
     "y": {"at": "coil:1", "type": "bool", "access": "write"},
     "r": {"at": "input:4"},
+    "wide": {"at": "holding:30", "type": "uint16", "range": [-10, 10], "access": "write"},
 }
 
 
@@ -62,11 +63,13 @@ def test_a_bit_alone() -> None:
 
 
 def test_what_is_not_sent() -> None:
-    assert sent({"r": 1.0, "z": 1.0, "a": -1.0, "b": float("nan")}) == [
+    assert sent({"r": 1.0, "z": 1.0, "a": -1.0, "b": float("nan"), "x": 0.5, "wide": -1.0}) == [
         "r is only read in profile t",
         "z is not a signal in profile t",
+        "not sent: expected 0 to 65535, got -1",
+        "not sent: expected 0 to 100, got nan",
+        "not sent: expected 0 or 1, got 0.5",
         "not sent: -1 is -1 on the wire and does not fit a uint16 (0 to 65535)",
-        "not sent: nan cannot be written; write a finite number",
     ]
 
 
