@@ -21,6 +21,7 @@ from rich.table import Table
 
 import controller
 from controller.batch.journal import JournalError, JournalReader
+from controller.cli_call import call
 from controller.cli_devices import COMMANDS
 from controller.cli_opcua import OPCUA_COMMANDS
 from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs
@@ -59,7 +60,7 @@ def _log_transitions() -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
 
 
-for entry in (*COMMANDS, *OPCUA_COMMANDS):
+for entry in (call, *COMMANDS, *OPCUA_COMMANDS):
     main.add_command(entry)
 
 

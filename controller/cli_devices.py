@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.table import Table
 
-from controller.cli_options import cell_file, data_home, data_option, device_option, explained, pairs, show
+from controller.cli_options import cell_file, data_home, data_option, device_of, device_option, explained, pairs, show
 from controller.config import LoadedCell, class_file, load_cell
-from controller.core.plan import CellPlan
 from controller.runtime.batches import Library
-from drivers.device import Device
 from recipes.classes import UnitClass, load_classes
 
 __all__ = ["COMMANDS"]
@@ -151,7 +148,7 @@ def probe(name: str, register: str, cell: str, limits: tuple[float, float] | Non
     from drivers.modbus_probe import declared_guess, guesses, read_words
 
     rows = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan
-    found = _device(rows, name)
+    found = device_of(rows, name)
     base = found.profile.modbus.address_base
     table, number = table_of(register) if AT.fullmatch(register) else ("coil", 0)
     if found.address.protocol != "modbus" or table not in ("input", "holding") or not base <= number <= 65535 + base:
@@ -191,20 +188,6 @@ def probe(name: str, register: str, cell: str, limits: tuple[float, float] | Non
         show(shown)
     if shown.row_count == known:
         click.echo(f"nothing{' else' if known else ''} that these words can mean lies in {low:g} to {high:g}; give another --range, or --all")
-
-
-def _device(plan: CellPlan, name: str) -> Device:
-    """Return a device of a cell; raise `click.BadParameter` with the likeliest if there is none of this name."""
-    if name not in plan.devices:
-        raise click.BadParameter(f"no device {name!r} in this cell; {_meant(name, plan.devices)}", param_hint="DEVICE")
-    return plan.devices[name].device
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """Return what was likely meant by a name that is not there, and what there is."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, 1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"it has {', '.join(names) or 'none'}"
 
 
 def _classes() -> dict[str, UnitClass]:

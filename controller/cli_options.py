@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
@@ -16,15 +17,30 @@ from rich.table import Table
 
 from controller.batch.journal import JournalError
 from controller.config import cell_path
+from controller.core.plan import CellPlan
 from controller.demo import SimulatorError, SimulatorRefusedError
+from drivers.device import Device
 from drivers.source import BadInput, Position, Problem
 
-__all__ = ["BAD_INPUT", "NOT_POSSIBLE", "cell_file", "data_home", "data_option", "device_option", "explained", "pairs", "show"]
+__all__ = [
+    "BAD_INPUT",
+    "NOT_KNOWN",
+    "NOT_POSSIBLE",
+    "cell_file",
+    "data_home",
+    "data_option",
+    "device_of",
+    "device_option",
+    "explained",
+    "meant",
+    "pairs",
+    "show",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BAD_INPUT, NOT_POSSIBLE = 2, 3  # exit statuses
+BAD_INPUT, NOT_POSSIBLE, NOT_KNOWN = 2, 3, 4  # exit statuses
 _WIDEST = 1000  # [characters] of a table
 _CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
@@ -42,7 +58,7 @@ def explained(function: Callable[P, R]) -> Callable[P, R]:
         # imported late: the drivers and the page are not needed by `check` and `batches`
         from controller.face import PortTakenError
         from controller.historian.reader import HistorianError
-        from controller.runtime.service import DataInUseError
+        from controller.runtime.lock import DataInUseError
 
         try:
             return function(*args, **kwargs)
@@ -89,6 +105,20 @@ def cell_file(name: str) -> Path:
         known = ", ".join(sorted(file.stem for file in cell_path("demo").parent.glob("*.toml")))
         raise BadInput([Problem(Position(name), f"no such file, and no such cell; with the product come {known}")])
     return path
+
+
+def device_of(plan: CellPlan, name: str) -> Device:
+    """Return a device of a cell; raise `click.BadParameter` with the likeliest if there is none of this name."""
+    if name not in plan.devices:
+        raise click.BadParameter(f"no device {name!r} in this cell; {meant(name, plan.devices)}", param_hint="DEVICE")
+    return plan.devices[name].device
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return what was likely meant by a name that is not there, and what there is."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"it has {', '.join(names) or 'none'}"
 
 
 data_option = click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Data directory (journal, telemetry, reports).")

@@ -39,6 +39,7 @@ __all__ = [
     "Identity",
     "Method",
     "OpcuaOptions",
+    "Output",
     "Policy",
     "Profile",
     "Security",
@@ -180,6 +181,13 @@ class Argument(Strict):
     description: str = ""
 
 
+class Output(Strict):
+    """A number that a method gives back."""
+
+    eu: Eu = ""
+    description: str = ""
+
+
 class Method(Strict):
     """What a device does when it is called: it takes each input for its signal, all or none, and then pulses a bool (0, 1, 0)."""
 
@@ -187,6 +195,7 @@ class Method(Strict):
     object: str = ""  # node id of the object it is called on; found by the driver where the method has one owner
     description: str = ""
     inputs: dict[str, Argument] = {}
+    outputs: dict[str, Output] = {}  # in the order of the method; only said to people
     pulses: str = ""
 
 

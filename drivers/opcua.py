@@ -41,6 +41,7 @@ class OpcuaDriver(Driver):
         self._data = data
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None  # makes the next session, or closes the last
+        self._ending: asyncio.Task[None] | None = None  # that closes the last
         self._pause = Pause()
         self._why = NOT_YET
         self._refused = ""  # why the link was not secured as asked
@@ -60,7 +61,8 @@ class OpcuaDriver(Driver):
         self._open = False
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
+            if task is not self._ending:  # that one closes a socket, and takes no longer than is allowed here
+                task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         session, self._session = self._session, None
@@ -125,7 +127,7 @@ class OpcuaDriver(Driver):
             self._why = why
             self._pause.failed(time.monotonic())
             session.close()
-            self._task = asyncio.create_task(disconnect(session.client), name=f"disconnect {self.device.name}")
+            self._task = self._ending = asyncio.create_task(disconnect(session.client), name=f"disconnect {self.device.name}")
         return self._lost(kind, why)
 
     async def _connect(self) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +30,7 @@ from controller.runtime.batches import Library, unfinished
 from controller.runtime.bus import Bus
 from controller.runtime.clock import LiveClock
 from controller.runtime.exchange import Exchange
+from controller.runtime.lock import DataInUseError, lock
 from drivers.connect import load_drivers, open_driver
 from drivers.driver import Driver
 from drivers.image import ProcessImage
@@ -47,10 +46,6 @@ _SETTLE = 0.02  # [s] between two looks at a device that is to take its safe val
 _RETRY = 1.0  # [s] between two tries to write the journal
 _KEPT = 10_000  # events that wait for a journal that cannot be written
 _WAITING = 64  # commands that may wait for one scan
-
-
-class DataInUseError(RuntimeError):
-    """Another service works on the same data directory."""
 
 
 class Service:
@@ -93,7 +88,7 @@ class Service:
 
     async def __aenter__(self) -> Service:
         async with AsyncExitStack() as stack:
-            stack.callback(_lock(self.data).close)
+            stack.callback(lock(self.data).close)
             await self.prepare()
             self.journal = Journal(self.data / "journal.sqlite")
             stack.callback(self.journal.close)
@@ -412,25 +407,3 @@ def _roles(plan: CellPlan, unit: UnitPlan) -> dict[str, str]:
         if (point := plan.inputs[role.measured].name) not in points.values():
             points[name] = point
     return points
-
-
-def _lock(data: Path) -> IO[str]:
-    """Return the locked lock file of a data directory; raise `DataInUseError` if another service holds it."""
-    data.mkdir(parents=True, exist_ok=True)
-    file = (data / "lock").open("a+", encoding="ascii")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        file.close()
-        raise DataInUseError(f"data directory {data} is used by another service (process {owner}); stop it, or choose another with --data") from None
-    try:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            file.close()
-        raise OSError(error.errno, error.strerror, str(data / "lock")) from None
-    return file

@@ -28,7 +28,7 @@ from controller.runtime.lockstep import Lockstep
 from simulators.feed import FEEDS
 from simulators.plant import Plant
 
-COMMANDS = ("demo", "run", "check", "plan", "probe", "batches", "report", "export", "doctor", "simulate", "command")
+COMMANDS = ("demo", "run", "check", "plan", "probe", "call", "batches", "report", "export", "doctor", "simulate", "command")
 BAD_CELL = """\
 [cell]
 id = "pilot"

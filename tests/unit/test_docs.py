@@ -20,7 +20,7 @@ from pydantic import BaseModel
 import controller
 from controller.cell_file import CellFile
 from controller.cli import main
-from drivers.device import Argument, Dialogue, Heartbeat, Identity, Method, ModbusOptions, OpcuaOptions, Profile, Signal
+from drivers.device import Argument, Dialogue, Heartbeat, Identity, Method, ModbusOptions, OpcuaOptions, Output, Profile, Signal
 from drivers.dialogue import Answer, Write
 
 ROOT = Path(controller.__file__).parent.parent
@@ -116,7 +116,7 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         for parameter in command.params:
             for option in parameter.opts if isinstance(parameter, click.Option) else ():
                 assert re.search(rf"^  .*{option}\b", section, re.M), f"{name} {option} is not in docs/reference/cli.md"
-    for status in (0, 1, 2, 3):
+    for status in (0, 1, 2, 3, 4):
         assert re.search(rf"\b{status}\b", page.rpartition("Exit status:")[2])
 
 
@@ -154,7 +154,7 @@ def test_every_key_of_a_profile_is_in_the_manual() -> None:
     page = (REFERENCE / "profile.md").read_text(encoding="utf-8")
     top, _, below = page.partition("| signal |")
     assert set(Profile.model_fields) - words(top) == set()
-    for part in (Method, Argument):
+    for part in (Method, Argument, Output):
         assert set(part.model_fields) - words(below.partition("| method |")[2]) == set(), part.__name__
     for part in (Identity, Heartbeat, ModbusOptions, OpcuaOptions):
         assert set(part.model_fields) - words(top) == set(), part.__name__

@@ -15,6 +15,7 @@ description = "Sets the feed"
 pulses = "drive_reset"
 inputs.rate = { writes = "feed_rate_sp", eu = "kg/min", description = "Rate" }
 inputs.speed = { writes = "rotor_speed_sp", type = "int32", eu = "rpm" }
+outputs.fed = { eu = "kg", description = "Since the last call" }
 """
 
 
@@ -28,6 +29,7 @@ def test_a_method_with_inputs_and_a_pulse(tmp_path: Path) -> None:
     methods = load_profile(written(tmp_path, SHREDDER + GOOD)).methods
     assert list(methods) == ["reset_drive", "feed"]
     assert methods["reset_drive"].pulses == "drive_reset"
+    assert [(label, output.eu) for label, output in methods["feed"].outputs.items()] == [("fed", "kg")]
     assert [(label, argument.writes, argument.eu, argument.type) for label, argument in methods["feed"].inputs.items()] == [
         ("rate", "feed_rate_sp", "kg/min", "float64"),
         ("speed", "rotor_speed_sp", "rpm", "int32"),
@@ -51,6 +53,7 @@ def test_a_method_with_inputs_and_a_pulse(tmp_path: Path) -> None:
         ('eu = "kg/min"', 'eu = "stone"', "is not known"),
         ('type = "int32"', 'type = "bool"', "does not fit rotor_speed_sp"),
         ('type = "int32"', 'type = "float16"', "OPC UA has no float16"),
+        ('eu = "kg",', 'eu = "stone",', "is not known"),
         ('type = "int32"', 'typ = "int32"', "did you mean 'type'"),
     ],
 )
