@@ -38,6 +38,9 @@ class Channel:
         self._protocol: UASocketProtocol = protocol
         self._session = client.uaclient.session
         self._token = nodeid_to_binary(protocol.authentication_token)
+        self._loop = asyncio.get_running_loop()
+        self._asked: dict[int, tuple[float, asyncio.Future[Any]]] = {}  # by handle: until when [s, the loop's time], and the reply
+        self._watch: asyncio.TimerHandle | None = None
 
     @property
     def closed(self) -> bool:
@@ -60,14 +63,31 @@ class Channel:
 
     async def ask(self, kind: int, body: bytes, timeout: float) -> tuple[bytes, int]:  # noqa: ASYNC109  # it goes on the wire as well
         """Return the reply to a request and the request's handle; raise `TimeoutError` or `ConnectionError`."""
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Any] = loop.create_future()
+        reply: asyncio.Future[Any] = self._loop.create_future()
         handle = self.send(kind, body, timeout, reply)
-        late = loop.call_later(timeout, _expire, reply)
+        until = self._loop.time() + timeout
+        self._asked[handle] = until, reply
+        if self._watch is None or until < self._watch.when():
+            self._watch_until(until)
         try:
             return _bytes(await reply), handle
         finally:
-            late.cancel()
+            del self._asked[handle]
+
+    def _watch_until(self, until: float) -> None:
+        """Look for replies that are late at `until`: a timer for all of them, since one for each would cost a twentieth of a request."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self._loop.call_at(until, self._expire)
+
+    def _expire(self) -> None:
+        self._watch = None
+        now = self._loop.time()
+        for until, reply in self._asked.values():
+            if until <= now and not reply.done():
+                reply.set_exception(TimeoutError("no answer"))
+        if waiting := [until for until, reply in self._asked.values() if not reply.done()]:
+            self._watch_until(min(waiting))
 
     def publish(self, acknowledged: list[tuple[int, int]], taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
         """Send a publish request; one of `taken` and `failed` is called once, from the callback of the socket."""
@@ -170,11 +190,6 @@ def bound_frames(uaclient: UaClient) -> None:
         return protocol
 
     uaclient._make_protocol = made  # type: ignore[method-assign]
-
-
-def _expire(reply: asyncio.Future[Any]) -> None:
-    if not reply.done():
-        reply.set_exception(TimeoutError("no answer"))
 
 
 def _bytes(body: Any) -> bytes:

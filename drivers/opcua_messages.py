@@ -58,6 +58,8 @@ _VALUE: Final = 13  # attribute
 _BOTH: Final = 2  # source and server timestamps
 _1601: Final = 116_444_736_000_000_000  # [100 ns] from 1601 to 1970
 _HEADER: Final = struct.Struct("<qIIB")
+_TYPE: Final = struct.Struct("<HH")
+_REQUEST: Final = struct.Struct("<qIIiIHB")
 _PACK: Final = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d"}  # by type of variant
 
 
@@ -92,7 +94,7 @@ class Publication(NamedTuple):
 
 def request_header(kind: int, token: bytes, handle: int, now: int, timeout: float) -> bytes:
     """Return the type and header of a request sent at `now` [ns since 1970] by the session `token`; 0 s of `timeout` is none."""
-    return b"\x01\x00" + struct.pack("<H", kind) + token + struct.pack("<qIIiI", now // 100 + _1601, handle, 0, -1, round(timeout * 1e3)) + b"\0\0\0"
+    return _TYPE.pack(1, kind) + token + _REQUEST.pack(now // 100 + _1601, handle, 0, -1, round(timeout * 1e3), 0, 0)
 
 
 def read_item(node: bytes, attribute: int = _VALUE) -> bytes:

@@ -127,7 +127,8 @@ class Session:
         if self.subscription is None:
             self._ask_again()
             await self.read_all()
-            await self.look_after()
+            if time.monotonic() >= self.upkeep.due:
+                await self.look_after()
             return
         self._listen(self.subscription)
         now = time.monotonic()
@@ -138,7 +139,8 @@ class Session:
             await self._beat(self.subscription)
         elif now - self._looked < _PAUSE:
             await asyncio.sleep(0)  # who reads without a pause must not keep what is published from coming in
-        await self.look_after()
+        if now >= self.upkeep.due:
+            await self.look_after()
         self._looked = now
         self._listen(self.subscription)
         if (silence := time.monotonic() - self.subscription.heard) > self.subscription.silence:

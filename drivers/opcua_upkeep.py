@@ -30,16 +30,14 @@ class Upkeep:
         self._reader = reader
         self._units = [(at, messages.read_item(node), unit) for at, (node, unit) in units.items()]
         self._next = 0
-        self._due = 0.0  # [s] monotonic
+        self.due = 0.0  # [s] monotonic, when to look again
 
     async def look(self) -> str:
-        """Return why the values can no longer be used, empty when they can or when it is not time to ask again; raises what a reader raises."""
-        if time.monotonic() < self._due:
-            return ""
+        """Return why the values can no longer be used, empty when they can; raises what a reader raises."""
         some = self._units[self._next : self._next + _AT_ONCE]
         self._next = self._next + _AT_ONCE if self._next + _AT_ONCE < len(self._units) else 0
         (state, place), *found = await self._reader.values([_STATE, *(item for _, item, _ in some)])
-        self._due = time.monotonic() + _EVERY
+        self.due = time.monotonic() + _EVERY
         number = state.value(place)
         if isinstance(number, int) and number in _NOT_AT_WORK:
             return f"the server says that it is in state {_NOT_AT_WORK[number]}: what it shows need not be the plant's"

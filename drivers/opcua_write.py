@@ -118,8 +118,8 @@ class Writer:
         """Return what is sent for `changes` [eu of each], a part for each request; note in `missed` what cannot be sent."""
         if self._items.keys() >= changes.keys() and (batch := self._batch(tuple(changes))).quick:
             asked = np.fromiter(changes.values(), np.float64, len(changes))
-            values = (asked - batch.offset) / batch.scale
-            if np.logical_and.reduce((asked >= batch.low) & (asked <= batch.high) & np.isfinite(values)):
+            if np.logical_and.reduce((asked >= batch.low) & (asked <= batch.high)):
+                values = (asked - batch.offset) / batch.scale
                 return [Part(batch, values)] if len(values) <= self._at_once else self._split(batch.names, values)
         sent = {}
         for name, value in changes.items():
