@@ -24,7 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from drivers.connect import open_driver
 from drivers.device import Address, Device, Profile
-from drivers.driver import Driver, WriteResult
+from drivers.driver import NOT_YET, Driver, WriteResult
+from drivers.modbus import ModbusDriver
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import Servers
@@ -359,6 +360,57 @@ def test_another_text_is_another_device(tmp_path: Path) -> None:
                 assert "identity is 'AB-100' at input:0, expected 'AB-200'" in driver.metrics.why
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["text", "value"])
+def test_what_another_device_says_of_itself_is_not_shown(tmp_path: Path, kind: str) -> None:
+    async def main() -> None:
+        served, asked = ({"at": "input:0", "text": "AB-100"}, {"at": "input:0", "text": "AB-200"})
+        if kind == "value":
+            served, asked = ({"at": "input:0", "value": 7}, {"at": "input:0", "value": 8})  # type: ignore[dict-item]
+        signals, texts = {"level": {"at": "input:10"}}, {"serial": {"at": "input:20", "length": 12}}
+        device = Device("d", profile(signals, identity=served, texts=texts), Address.parse("modbus-tcp://127.0.0.1:0?unit=1"))
+        async with Servers([device], StaticPlant({"d": device.profile})) as servers:
+            wrong = Device("d", profile(signals, identity=asked, texts=texts), servers.endpoints["d"])
+            async with open_driver(wrong, data=tmp_path) as driver:
+                await driver.read()
+                assert "another device answers" in driver.metrics.why
+                assert driver.texts == {}
+            async with open_driver(at(device, servers), data=tmp_path) as driver:
+                await driver.read()
+                assert driver.texts == {"serial": "d serial"}
+
+    asyncio.run(main())
+
+
+def test_a_unit_that_had_no_turn_yet_is_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Another one holds the link for longer than a read may take: nothing is known yet, so nothing is told. If that stays so, it is."""
+
+    async def main() -> None:
+        async with (
+            Gateway().serve() as gateway,
+            open_driver(gateway.device(1), data=tmp_path) as slow,
+            open_driver(gateway.device(2), data=tmp_path, timeout=0.1) as driver,
+        ):
+            await slow.read()
+            gateway.delay = 0.5
+            reading = asyncio.create_task(slow.read())
+            await asyncio.sleep(0)
+            assert np.isnan((await driver.read()).values).all()
+            assert not reading.done()
+            assert driver.metrics.why == NOT_YET
+            assert [record.getMessage() for record in caplog.records if "u2" in record.getMessage()] == []
+            assert isinstance(driver, ModbusDriver)
+            driver._heard -= 10.0  # it has waited for so long
+            assert np.isnan((await driver.read()).values).all()
+            assert "no turn on the link" in driver.metrics.why
+            assert sum(driver.metrics.errors.values()) == 0
+            gateway.delay = 0.0
+            await reading
+            await until(lambda: driver.metrics.connected, driver)
+
+    with caplog.at_level("INFO", logger="drivers"):
+        asyncio.run(main())
 
 
 def test_a_late_reply_on_a_line_is_never_the_next_ones(tmp_path: Path) -> None:

@@ -349,7 +349,9 @@ def test_one_refused_address_costs_no_other_signal(tmp_path: Path, caplog: pytes
                     np.testing.assert_array_equal(reading.quality[: len(real.names)], Quality.GOOD)
                     np.testing.assert_allclose(reading.values[: len(real.names)], plant.values["tank"], rtol=1e-6)
                 assert sum(driver.metrics.errors.values()) == before  # not asked for
-                driver._blocks = [replace(block, after=0.0) if block.after > 0.0 else block for block in driver._blocks]  # a minute has passed
+                driver._blocks._blocks = [
+                    replace(block, after=0.0) if block.after > 0.0 else block for block in driver._blocks._blocks
+                ]  # a minute has passed
                 await driver.read()
                 assert set(driver.quarantined) == {"ghost", "spirit"}
 
@@ -357,6 +359,40 @@ def test_one_refused_address_costs_no_other_signal(tmp_path: Path, caplog: pytes
         asyncio.run(main())
     told = [record.getMessage() for record in caplog.records if "refuses" in record.getMessage()]
     assert sorted(text.split(":")[0] for text in told) == ["tank refuses ghost at input", "tank refuses spirit at holding"]
+
+
+def test_a_neighbour_of_the_identity_that_is_refused_is_no_other_device(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The identity is asked for alone before anything is said of it: the first read has every value but those of the refused block."""
+    real = PROFILES["leach_tank"]
+    described = real.model_dump()
+    ghost = {"at": "input:34", "type": "uint16", "range": (0, 100)}
+    claimed = Profile.model_validate({**described, "signals": {**described["signals"], "ghost": ghost}})
+
+    async def main() -> None:
+        devices, plant = bench(("tank", "leach_tank", TCP))
+        async with Servers(devices, plant) as servers, open_driver(replace(at(devices[0], servers), profile=claimed), data=tmp_path) as driver:
+            reading = await driver.read()
+            assert driver.metrics.connected
+            there = {name for name, quality in zip(claimed.names, reading.quality, strict=True) if quality == Quality.GOOD}
+            assert there == {name for name, signal in claimed.signals.items() if not signal.at.startswith("input")}
+            [outcome] = await driver.write({"acid_flow_sp": 3.0})
+            assert outcome.result is WriteResult.CONFIRMED
+
+            async def whole() -> bool:
+                return bool((await driver.read()).quality[: len(real.names)].max() == Quality.GOOD)
+
+            await until(whole)
+            assert isinstance(driver, ModbusDriver)
+            assert driver.quarantined == ("ghost",)
+            assert driver.metrics.errors["identity"] == 0
+            assert (driver.metrics.connects, driver.metrics.losses) == (1, 0)
+
+    with caplog.at_level(logging.INFO, logger="drivers"):
+        asyncio.run(main())
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("drivers")]
+    assert len(told) == 2, told
+    assert "answers" in told[0]
+    assert "refuses ghost" in told[1]
 
 
 def test_a_device_that_has_the_address_after_all_is_read_by_the_whole_plan_again(tmp_path: Path) -> None:
@@ -371,14 +407,14 @@ def test_a_device_that_has_the_address_after_all_is_read_by_the_whole_plan_again
                 for _ in range(8):
                     await driver.read()
                 assert driver.quarantined == ("ghost",)
-                blocks = driver._blocks
+                blocks = driver._blocks._blocks
             async with open_driver(Device("tank", claimed, after.endpoints["tank"]), data=tmp_path) as driver:
                 assert isinstance(driver, ModbusDriver)
-                whole = len(driver._blocks)
-                driver._blocks = [replace(block, after=0.0) if block.after > 0.0 else block for block in blocks]
+                whole = len(driver._blocks._blocks)
+                driver._blocks._blocks = [replace(block, after=0.0) if block.after > 0.0 else block for block in blocks]
                 reading = await driver.read()
                 np.testing.assert_array_equal(reading.quality, Quality.GOOD)
                 assert driver.quarantined == ()
-                assert len(driver._blocks) == whole
+                assert len(driver._blocks._blocks) == whole
 
     asyncio.run(main())
