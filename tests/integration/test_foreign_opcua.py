@@ -24,6 +24,7 @@ from drivers.tags import Quality
 from tests.faults.framing import Uacp
 from tests.faults.proxy import Corrupt, Proxy
 from tests.integration.foreign_opcua import PASSWORD, PROFILE, URI, USER, Foreign, foreign_server
+from tests.integration.waiting import widened
 from tests.unit.test_opcua_pki import make
 
 pytestmark = pytest.mark.wire
@@ -101,7 +102,8 @@ def test_a_server_is_refused_until_a_person_trusts_it_and_it_us(server: Foreign,
 )
 def test_reads_changes_and_writes_through_each_policy(server: Foreign, tmp_path: Path, policy: Policy, mode: str) -> None:
     async def main() -> None:
-        async with open_driver(server.device(policy, mode=mode), data=server.data(tmp_path), timeout=3.0) as driver:
+        wide = widened(server.device(policy, mode=mode), "speed", 0.0, 1000.0)
+        async with open_driver(wide, data=server.data(tmp_path), timeout=3.0) as driver:
             await good(driver)
             assert await reads(driver, "temperature") == 20.0
             assert await reads(driver, "pressure") == 1.5
