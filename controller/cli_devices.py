@@ -19,6 +19,7 @@ from recipes.classes import UnitClass, load_classes
 __all__ = ["COMMANDS"]
 
 _NAMED = 4  # signals of a request
+_CLOCK_OFF = 1.0  # [s] of a device's clock that is told
 
 
 @click.command()
@@ -74,6 +75,9 @@ def _check_online(cell: LoadedCell, data: Path | None) -> None:
             click.echo(f"{device.device} is lost: {device.lost}")
         elif device.texts:
             click.echo(f"{device.device} says of itself: {', '.join(f'{name} {text}' for name, text in device.texts.items())}")
+        if abs(device.ahead) >= _CLOCK_OFF:  # false for NaN
+            where = f"{abs(device.ahead):.1f} s {'ahead of' if device.ahead > 0 else 'behind'}"
+            click.echo(f"{device.device}: its newest time stamp is {where} this machine's clock; look at its clock, unless nothing changes there")
     qualities = [row.quality for device in found for row in device.tags]
     lost = qualities.count(Quality.BAD)
     click.echo(f"{len(qualities) - lost} of {len(qualities)} tags can be used")

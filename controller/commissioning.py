@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.plan import CellPlan, DeviceRows
+from controller.runtime.device_clock import stamps
 from drivers.address import Address
 from drivers.connect import open_driver
 from drivers.device import Device
@@ -197,7 +198,7 @@ class TagLook:
 class DeviceLook:
     """One device as it was read; `lost` says why it does not answer, empty when it does. The round trip [s] is NaN of one that is not asked.
 
-    `texts` is what it says of itself in words, by name.
+    `texts` is what it says of itself in words, by name; `ahead` [s] is how far its newest time stamp is before this machine's clock, NaN without any.
     """
 
     device: str
@@ -206,6 +207,7 @@ class DeviceLook:
     round_trip: float
     tags: tuple[TagLook, ...]
     texts: dict[str, str]
+    ahead: float
 
 
 async def look(cell: CellPlan, data: Path) -> list[DeviceLook]:
@@ -243,4 +245,6 @@ async def _look(cell: CellPlan, row: DeviceRows, data: Path) -> DeviceLook:
             received = monotonic if reading.received is None else float(reading.received[place])
             age = (wall - source) / 1e9 if source > 0 else monotonic - received
             tags.append(TagLook(cell.image.names[image], signal, value, eu, quality, age, why))
-        return DeviceLook(device.name, device.address, lost, driver.metrics.round_trip, tuple(tags), dict(driver.texts))
+        newest = int(stamps(reading)[0].max(initial=0))
+        ahead = (newest - wall) / 1e9 if newest > 0 else math.nan
+        return DeviceLook(device.name, device.address, lost, driver.metrics.round_trip, tuple(tags), dict(driver.texts), ahead)

@@ -226,8 +226,10 @@ class _Compiler:
                 rest.append(np.nan if binding.rest == "last" else float(binding.rest if binding.rest is not None else default))
                 safe.append(np.nan if binding.rest == "last" else signal.safe)
         for name, device_ in self.devices.items():
-            for point, (unit, high, says) in LINK_POINTS.items():
-                link.append(Tag(f"{name}.{point}", unit, 0, high, says.format(f"{name} ({device_.profile.description})" if point == "UP" else name)))
+            for point, (unit, low, high, says) in LINK_POINTS.items():
+                link.append(
+                    Tag(f"{name}.{point}", unit, low, high, says.format(f"{name} ({device_.profile.description})" if point == "UP" else name))
+                )
         service = [Tag(name, *row) for name, row in SERVICE_POINTS.items()]
         for name in self.file.selectors:
             if name in self.bound:

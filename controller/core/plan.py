@@ -19,15 +19,16 @@ from drivers.tags import BoolArray, FloatArray, IndexArray, TagTable
 
 __all__ = ["LINK_POINTS", "AlarmRows", "CellPlan", "DeviceRows", "InterlockRows", "LoopRows", "Role", "SelectorRows", "UnitPlan"]
 
-# what each device's link says of itself: point, eu, highest value, description with {} for the device
-LINK_POINTS: Mapping[str, tuple[str, float, str]] = {
-    "UP": ("", 1, "Link to {}"),
-    "RTT": ("s", 1e3, "Round trip of the last read of {}"),
-    "LOSSES": ("", 1e9, "Times the link to {} was lost"),
-    "UNTAKEN": ("", 1e3, "Outputs that {} does not take"),
-    "DROPS": ("", 1e12, "Samples and events of {} that were lost on the way"),
-    "CERT_DAYS": ("d", 1e5, "Until a certificate of the link to {} expires; BAD where it has none"),
-    **{f"ERRORS_{kind.upper()}": ("", 1e12, f"Errors of the link to {{}} by kind: {kind}") for kind in ERROR_KINDS},
+# what each device's link says of itself: point, eu, lowest and highest value, description with {} for the device
+LINK_POINTS: Mapping[str, tuple[str, float, float, str]] = {
+    "UP": ("", 0, 1, "Link to {}"),
+    "RTT": ("s", 0, 1e3, "Round trip of the last read of {}"),
+    "LOSSES": ("", 0, 1e9, "Times the link to {} was lost"),
+    "UNTAKEN": ("", 0, 1e3, "Outputs that {} does not take"),
+    "DROPS": ("", 0, 1e12, "Samples and events of {} that were lost on the way"),
+    "CERT_DAYS": ("d", 0, 1e5, "Until a certificate of the link to {} expires; BAD where it has none"),
+    "CLOCK": ("s", -1e10, 1e10, "Clock of {} ahead of ours; BAD where it gives no times"),
+    **{f"ERRORS_{kind.upper()}": ("", 0, 1e12, f"Errors of the link to {{}} by kind: {kind}") for kind in ERROR_KINDS},
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from controller.batch.records import Event
 from controller.core.plan import CellPlan, DeviceRows
 from controller.runtime.clock import Clock
+from controller.runtime.device_clock import DeviceClock
 from drivers.device import FLOATS, Signal
 from drivers.driver import ERROR_KINDS, NOT_YET, DeviceEvent, Driver, WriteOutcome, WriteResult
 from drivers.image import ProcessImage, dense
@@ -85,6 +86,8 @@ class Exchange:
         self._reported: dict[str, WriteResult] = {}
         self._was_up: bool | None = None
         self._reason = _Reason("")
+        self._ticks = DeviceClock()
+        self._texts: dict[str, str] = {}  # as the journal knows them
         self.first = asyncio.Event()  # set when the device has answered once
 
     async def read(self) -> list[Event]:
@@ -104,9 +107,14 @@ class Exchange:
         if np.count_nonzero(told) < len(told):
             source = np.where(told, source, receive)
         self.image.update(self._part, reading.values[bound], reading.quality[bound], source, receive, known)
-        metrics = self.driver.metrics
+        metrics, ticks = self.driver.metrics, self._ticks
+        if metrics.connected:
+            ticks.look(reading, self.clock, monotonic)
+        else:
+            ticks.forget()
         failing = len(self._failing)
-        seen = (metrics.connected, metrics.round_trip, metrics.losses, metrics.drops, metrics.certificate_days, failing, *metrics.errors.values())
+        counts = (metrics.losses, metrics.drops, failing, *metrics.errors.values())
+        seen = (metrics.connected, metrics.round_trip, metrics.certificate_days, ticks.ahead, *counts)
         if failing or seen != self._seen:  # an output that is not taken counts by its age, which moves by itself
             self._seen = seen
             if (link := self._about_link(monotonic)) != self._link:
@@ -115,7 +123,24 @@ class Exchange:
         if metrics.connected:
             self.first.set()
         events = [self._reported_event(event) for event in self.driver.take_events()]
+        if self.driver.texts != self._texts:
+            events += self._text_events()
         return [*self._link_event(metrics.connected, metrics.why, monotonic), *events]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the device says of itself in words, each on one line."""
+        return {name: _plain(text) for name, text in self.driver.texts.items()}
+
+    def _text_events(self) -> list[Event]:
+        """Return what the device says of itself now and did not before, for the journal: which one it was may matter later."""
+        told = [
+            Event("device", f"{self.name}.{name}", _plain(self._texts.get(name, "")), _plain(text), why="what it says of itself")
+            for name, text in self.driver.texts.items()
+            if self._texts.get(name) != text
+        ]
+        self._texts |= self.driver.texts
+        return told
 
     def _about_link(self, monotonic: float) -> tuple[float, ...]:
         """Return what the link says of itself, in the order of `LINK_POINTS`."""
@@ -124,7 +149,7 @@ class Exchange:
         untaken = sum(monotonic - since > _PATIENCE for since in self._failing.values())
         days = min(max(metrics.certificate_days, 0.0), 1e5) if math.isfinite(metrics.certificate_days) else math.nan
         counts = (float(metrics.errors[kind]) for kind in ERROR_KINDS)
-        return (float(metrics.connected), trip, float(metrics.losses), float(untaken), float(metrics.drops), days, *counts)
+        return (float(metrics.connected), trip, float(metrics.losses), float(untaken), float(metrics.drops), days, self._ticks.ahead, *counts)
 
     def _reported_event(self, event: DeviceEvent) -> Event:
         """Return a device's own event for the journal: its severity (1 to 1000) as the new state, its words as the reason."""

@@ -20,6 +20,9 @@ class Link(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what does not change while the service runs, ready for JSON; see docs/reference/page-api.md for its keys."""
 
+    def texts(self) -> dict[str, dict[str, str]]:
+        """Return what each device says of itself in words, by its name: a serial number, a version. They come with its connection."""
+
     def frames(self) -> AsyncIterator[Frame]:
         """Yield the newest frame whenever there is a new one; a slow reader skips, it never queues."""
 

@@ -343,6 +343,10 @@ class Service:
         self.journal.begin(begin.state, number, recipe.text, recipe.file, self.plan.id, plant=plant, wall=self.clock.wall(), events=[intent])
         return begin
 
+    def texts(self) -> dict[str, dict[str, str]]:
+        """Return what each device says of itself in words, by its name."""
+        return {exchange.name: exchange.texts for exchange in self._exchanges}
+
     def describe(self) -> dict[str, Any]:
         """Return what does not change while the service runs, ready for JSON."""
         plan = self.plan

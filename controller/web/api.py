@@ -235,13 +235,14 @@ _UNKNOWN = "it is not known whether the command was taken. Look at the batch bef
 async def _feed(socket: WebSocket, hub: Hub) -> None:
     """Send the cell, then the newest frame again and again; what a client is too slow for, it does not get."""
     with contextlib.suppress(WebSocketDisconnect, TimeoutError):
-        last = hub.newest
+        last, cell = hub.newest, hub.cell()
         await asyncio.wait_for(socket.send_text(hub.first()), STUCK)
         while True:
             await asyncio.sleep(PACE)
             newest = await hub.newer(last)
-            said = hub.message(newest) if last is not None and newest.boot == last.boot else hub.first()
-            last = newest
+            known = last is not None and newest.boot == last.boot and hub.cell() is cell
+            said = hub.message(newest) if known else hub.first()
+            last, cell = newest, hub.cell()
             await asyncio.wait_for(socket.send_text(said), STUCK)
 
 

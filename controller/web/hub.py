@@ -27,7 +27,8 @@ class Hub:
         self._link = link
         self._changed = asyncio.Event()
         self._wire: tuple[Frame, dict[str, Any]] | None = None
-        self._cell: tuple[int, dict[str, Any]] | None = None
+        self._described: tuple[int, dict[str, Any]] | None = None
+        self._cell: tuple[int, dict[str, dict[str, str]], dict[str, Any]] | None = None
         self.newest: Frame | None = None
         self.came = time.monotonic()
         self.clients = 0
@@ -64,11 +65,18 @@ class Hub:
         return time.monotonic() - self.came
 
     def cell(self) -> dict[str, Any]:
-        """Return what the link says of the cell, asked anew after each start of control."""
-        boot = -1 if self.newest is None else self.newest.boot
-        if self._cell is None or self._cell[0] != boot:
-            self._cell = (boot, as_json(self._link.describe()))
-        return self._cell[1]
+        """Return what the link says of the cell, asked anew after each start of control, with what its devices say of themselves.
+
+        It is the same object until something in it changes.
+        """
+        boot, texts = -1 if self.newest is None else self.newest.boot, self._link.texts()
+        if self._described is None or self._described[0] != boot:
+            self._described = (boot, as_json(self._link.describe()))
+        if self._cell is None or self._cell[:2] != (boot, texts):
+            about = self._described[1]
+            devices = [{**device, "texts": texts.get(device["name"], {})} for device in about["devices"]]
+            self._cell = (boot, texts, {**about, "devices": devices})
+        return self._cell[2]
 
     def _frame(self, frame: Frame) -> dict[str, Any]:
         if self._wire is None or self._wire[0] is not frame:

@@ -23,8 +23,9 @@ _DEVICE = {
     "UNTAKEN": ("blackmass_device_untaken_outputs", "Outputs that the device does not take.", "gauge"),
     "DROPS": ("blackmass_device_drops_total", "Samples and events that were lost on the way.", "counter"),
     "CERT_DAYS": ("blackmass_device_certificate_days", "Days until a certificate of the link expires.", "gauge"),
+    "CLOCK": ("blackmass_device_clock_offset_seconds", "How far the clock of the device, or of its server, is ahead of ours.", "gauge"),
 }
-_ONLY_IF_KNOWN = ("CERT_DAYS",)  # not every link has one
+_ONLY_IF_KNOWN = ("CERT_DAYS", "CLOCK")  # not every device has them
 _ERRORS = "ERRORS_"  # and the kind
 
 

@@ -148,6 +148,7 @@ def _points() -> list[dict[str, Any]]:
         add(f"{name}.RTT", "s", 0, 1000, f"Round trip of {name}", "device", "", name)
         add(f"{name}.LOSSES", "", 0, 1e9, f"Losses of {name}", "device", "", name)
         add(f"{name}.ERRORS_TIMEOUT", "", 0, 1e12, f"Timeouts of {name}", "device", "", name)
+        add(f"{name}.CLOCK", "s", -1e10, 1e10, f"Clock of {name} ahead of ours", "device", "", name)
         add(f"{name}.DROPS", "", 0, 1e12, f"Samples of {name} that were lost", "device", "", name)
     for name, eu in (("SERVICE.SCAN_MS", "ms"), ("SERVICE.LATE_MS", "ms"), ("SERVICE.QUEUE", ""), ("SERVICE.DROPPED", "")):
         add(name, eu, 0, 1e6, name, "service")
@@ -173,7 +174,14 @@ def signal(name: str, at: float) -> float:
             return moved
         if name == f"{loop}.MODE":
             return 2.0
-    known = {"leach.ERRORS_TIMEOUT": 3.0, "leach.DROPS": 1.0, "FY-201.OUT": 2.4, "SERVICE.SCAN_MS": 1.7, "SERVICE.LATE_MS": 0.2}
+    known = {
+        "reactor.CLOCK": -3600.2,
+        "leach.ERRORS_TIMEOUT": 3.0,
+        "leach.DROPS": 1.0,
+        "FY-201.OUT": 2.4,
+        "SERVICE.SCAN_MS": 1.7,
+        "SERVICE.LATE_MS": 0.2,
+    }
     return known.get(name, 1.0 if name.endswith(".UP") else 0.0042 if name.endswith(".RTT") else 0.0)
 
 
@@ -304,6 +312,9 @@ class Plant:
         batch = self._batch(now) if self.has_batch else None
         commands = tuple((verb.value, why_not(self.state, verb)) for verb in Verb)
         return Frame(7, seq, now, int(time.time() * 1e9), value, quality, stamp, stamp, self.state, commands, batch, units, self.alarms)
+
+    def texts(self) -> dict[str, dict[str, str]]:
+        return {"reactor": {"serial": "R-17", "version": "2.4"}}
 
     async def frames(self) -> AsyncIterator[Frame]:
         seq = 0

@@ -182,6 +182,8 @@ def test_the_device_list_says_what_has_gone_wrong_by_kind(page: Page, served: An
     page.evaluate("location.hash = 'devices'")
     expect(page.locator("[data-device=leach] .errors")).to_have_text("3 timeout, 1 lost")
     expect(page.locator("[data-device=reactor] .errors")).to_have_text("—")
+    expect(page.locator("[data-device=reactor] [data-test=texts]")).to_have_text("serial R-17 · version 2.4 · its clock is 3600.2 s behind")
+    expect(page.locator("[data-device=leach] [data-test=texts]")).to_have_count(0)
 
 
 # what a finger would miss, or what is cut off

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
 import pytest
 from click.testing import CliRunner, Result
 
+from controller import commissioning
 from controller.cli import main
 from drivers.device import profile_folder
 from tests.integration.test_serve import line, serving
@@ -237,6 +239,27 @@ def test_check_online_shows_what_a_device_says_of_itself(tmp_path: Path) -> None
         shown = blackmass("check", path, "--online", "--data", tmp_path)
     assert shown.exit_code == 0, shown.output
     assert "balance says of itself: serial 0110080011" in shown.stdout
+
+
+class AnHourLater:
+    """The clocks of a machine whose wall clock is an hour ahead."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    @staticmethod
+    def time_ns() -> int:
+        return time.time_ns() + 3_600_000_000_000
+
+
+def test_check_online_says_when_a_clock_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = '[cell]\nid = "p"\n[devices.press]\nprofile = "shredder"\naddress = "{}"\nsecurity = "none"\ntags = {{ "AT-1" = "oxygen" }}\n'
+    with serving([{"name": "press", "profile": "shredder", "address": "opc.tcp://127.0.0.1:0/press"}], tmp_path) as process:
+        (tmp_path / "p.toml").write_text(cell.format(line(process)["endpoints"]["press"]), encoding="utf-8")
+        asked = ("check", tmp_path / "p.toml", "--online", "--data", tmp_path)
+        assert "time stamp" not in blackmass(*asked).stdout
+        monkeypatch.setattr(commissioning, "time", AnHourLater)
+        said = re.findall(r"press: its newest time stamp is ([0-9.]+) s behind this machine's clock", blackmass(*asked).stdout)
+        assert [round(float(behind) / 10.0) for behind in said] == [360]
 
 
 def test_plan_of_a_dialogue_names_each_line_and_how_often_it_is_asked_for(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from controller.batch.records import Event
 from controller.config import cell_path, load_cell
-from controller.runtime.clock import LiveClock
+from controller.runtime.clock import LiveClock, VirtualClock
+from controller.runtime.device_clock import DeviceClock
 from controller.runtime.exchange import Exchange
+from drivers.device import Device
 from drivers.driver import Driver, Reading, WriteOutcome
 from drivers.image import ProcessImage
-from drivers.tags import Quality
+from drivers.tags import Quality, TimeArray
 
 
 class Scripted(Driver):
@@ -40,6 +44,18 @@ class Scripted(Driver):
         return []
 
 
+class Stamped(Scripted):
+    """A device whose clock is 12 s behind."""
+
+    def __init__(self, device: Device, clock: VirtualClock) -> None:
+        super().__init__(device)
+        self.clock = clock
+
+    async def read(self) -> Reading:
+        found = await super().read()
+        return replace(found, source_time=np.full(len(found.values), round((self.clock.plant() - 12.0) * 1e9))) if self.up else found
+
+
 def test_no_round_trip_of_a_link_that_is_lost_and_a_time_for_what_never_came() -> None:
     async def main() -> None:
         plan = load_cell(cell_path("demo")).plan
@@ -61,5 +77,82 @@ def test_no_round_trip_of_a_link_that_is_lost_and_a_time_for_what_never_came() -
         await exchange.read()
         assert math.isnan(image.value[trip])
         assert image.quality[trip] == Quality.BAD
+
+    asyncio.run(main())
+
+
+def test_what_a_device_says_of_itself_goes_to_the_journal_once_and_again_when_it_is_another() -> None:
+    async def main() -> None:
+        plan = load_cell(cell_path("demo")).plan
+        driver, image = Scripted(plan.devices["leach"].device), ProcessImage(plan.image, plan.freshness)
+        exchange = Exchange(plan.devices["leach"], driver, image, plan, LiveClock.now(1.0))
+
+        async def told() -> list[Event]:
+            return [event for event in await exchange.read() if event.kind == "device"]
+
+        assert await told() == []
+        driver.texts = {"serial": "A\n17"}
+        assert await told() == [Event("device", "leach.serial", "", "A 17", why="what it says of itself")]
+        assert exchange.texts == {"serial": "A 17"}
+        driver.texts = {}  # a driver may forget what it has not read in this connection
+        assert await told() == []
+        driver.texts = {"serial": "B 4"}
+        assert await told() == [Event("device", "leach.serial", "A 17", "B 4", why="what it says of itself")]
+
+    asyncio.run(main())
+
+
+def reading(*times: float, server: bool = False) -> Reading:
+    """Return a reading with these time stamps [s]."""
+    stamps: TimeArray = np.array([round(time * 1e9) for time in times], dtype=np.int64)
+    n = len(times)
+    return Reading(np.zeros(n), np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.int64) if server else stamps, None, stamps if server else None)
+
+
+def test_the_clock_of_a_device_is_told_by_what_has_just_come_and_not_by_what_it_repeats() -> None:
+    clock, device = VirtualClock(), DeviceClock()
+    start = clock.start
+
+    def look(*times: float) -> float:
+        clock.time += 1.0
+        device.look(reading(*times), clock, clock.monotonic())
+        return device.ahead
+
+    assert math.isnan(look(start - 500.0, start - 900.0)), "what was there at first may be old"
+    assert math.isnan(look(start - 500.0, start - 900.0)), "nothing has come"
+    assert look(start - 500.0, clock.plant() + 1.0 + 30.0) == 30.0
+    for _ in range(4):
+        assert look(start - 500.0, clock.plant() + 1.0 + 90.0) == 30.0, "it is looked at every 5 s"
+    look(start - 500.0, clock.plant() + 1.0 - 7.0)
+    assert look(start - 500.0, clock.plant() + 1.0 - 7.0) == -7.0, "it was put back"
+    device.forget()
+    assert math.isnan(device.ahead)
+
+
+def test_a_servers_clock_is_held_against_that_of_this_machine_and_no_clock_is_none() -> None:
+    clock, device = LiveClock(60.0, 0, 0), DeviceClock()  # a simulated plant whose clock is elsewhere
+    for late in (0.0, 0.1):
+        device.look(reading(clock.wall() / 1e9 - 3600.0 + late, server=True), clock, late)
+    assert abs(device.ahead + 3600.0) < 1.0
+    silent = DeviceClock()
+    for late in (0.0, 0.1):
+        silent.look(reading(0.0, 0.0), clock, late)
+    assert math.isnan(silent.ahead)
+
+
+def test_the_clock_of_a_device_is_a_point_of_the_frame_and_not_known_while_it_is_lost() -> None:
+    async def main() -> None:
+        plan = load_cell(cell_path("demo")).plan
+        clock = VirtualClock()
+        driver, image = Stamped(plan.devices["leach"].device, clock), ProcessImage(plan.image, plan.freshness)
+        exchange = Exchange(plan.devices["leach"], driver, image, plan, clock)
+        place = plan.image.place("leach.CLOCK")
+        for _ in range(2):
+            clock.time += 1.0
+            await exchange.read()
+        assert (image.value[place], image.quality[place]) == (-12.0, Quality.GOOD)
+        driver.up = False
+        await exchange.read()
+        assert image.quality[place] == Quality.BAD
 
     asyncio.run(main())

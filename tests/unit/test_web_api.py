@@ -19,6 +19,7 @@ from controller.core.frame import Frame
 from controller.core.states import Verb
 from controller.web import api, vendor
 from controller.web.api import create_app
+from controller.web.hub import Hub
 from controller.web.metrics import prometheus
 from drivers.tags import Quality
 
@@ -56,6 +57,7 @@ class Control:
     answers: bool = True
     breaks: bool = False
     asked: list[tuple[list[str], float, float, float | None]] = field(default_factory=list)
+    said: dict[str, dict[str, str]] = field(default_factory=dict)  # by devices of themselves
 
     def describe(self) -> dict[str, Any]:
         points = [{"name": name, "eu": "", "low": 0.0, "high": 1.0, "kind": "input"} for name in NAMES]
@@ -68,6 +70,9 @@ class Control:
             "points": points,
             "devices": [{"name": "leach"}],
         }
+
+    def texts(self) -> dict[str, dict[str, str]]:
+        return {name: dict(texts) for name, texts in self.said.items()}
 
     async def frames(self) -> AsyncIterator[Frame]:
         if self.breaks:
@@ -125,6 +130,28 @@ def test_gives_the_cell_the_newest_frame_and_metrics() -> None:
             assert 'cell="de\\"mo"' in text
 
     asyncio.run(main())
+
+
+def test_what_devices_say_of_themselves_stands_in_the_cell_as_soon_as_it_is_known() -> None:
+    async def main() -> None:
+        control = Control()
+        async with served(control) as client:
+            assert (await client.get("/api/cell")).json()["devices"] == [{"name": "leach", "texts": {}}]
+            control.said["leach"] = {"serial": "A 17"}
+            assert (await client.get("/api/cell")).json()["devices"] == [{"name": "leach", "texts": {"serial": "A 17"}}]
+
+    asyncio.run(main())
+
+
+def test_a_cell_is_the_same_until_something_in_it_changes() -> None:
+    control = Control()
+    hub = Hub(control)
+    hub.newest = frame(0)
+    cell = hub.cell()
+    assert hub.cell() is cell
+    control.said["leach"] = {"serial": "A 17"}
+    assert hub.cell() is not cell
+    assert hub.cell() is hub.cell()
 
 
 @pytest.mark.parametrize(("days", "row"), [(31.5, 'blackmass_device_certificate_days{device="leach"} 31.5\n'), (np.nan, "")])

@@ -37,9 +37,12 @@ export function Devices({ view, places }) {
       const up = reading(cell, frame, places, `${device.name}.UP`);
       const rtt = reading(cell, frame, places, `${device.name}.RTT`);
       const losses = reading(cell, frame, places, `${device.name}.LOSSES`);
+      const ahead = reading(cell, frame, places, `${device.name}.CLOCK`)?.value ?? 0;
+      const words = Object.entries(device.texts).map(([name, text]) => `${name} ${text}`);
+      if (Math.abs(ahead) >= 1) words.push(T.clockAhead(ahead));
       const well = up?.value === 1;
       return html`<tr key=${device.name} data-device=${device.name}><td class="nowrap"><span class=${well ? "" : "abnormal"}>${up?.value == null ? `? ${T.unknown}` : well ? `● ${T.up}` : `✕ ${T.down}`}</span></td>
-        <td><b>${device.name}</b><br /><span class="muted">${device.description}</span></td>
+        <td><b>${device.name}</b><br /><span class="muted">${device.description}</span>${words.length ? html`<br /><span class="muted" data-test="texts">${words.join(" · ")}</span>` : null}</td>
         <td class="number">${rtt?.value == null ? "—" : `${(rtt.value * 1000).toFixed(1)} ms`}</td><td class="number">${losses?.value ?? "—"}</td><td class="errors">${errors(device.name, view, places)}</td><td>${device.profile}</td><td class="path">${device.address}</td></tr>`;
     })}</tbody></table>
     ${service.length ? html`<h3>${T.service}</h3><table class="devices service"><tbody>${service.map((point) => html`<tr key=${point.name}><td>${point.description || point.name}</td><td class="number"><${Value} of=${reading(cell, frame, places, point.name)} /></td></tr>`)}</tbody></table>` : null}

@@ -123,6 +123,7 @@ export const T = {
   up: "up",
   down: "DOWN",
   drops: "lost",
+  clockAhead: (/** @type {number} */ ahead) => `its clock is ${Math.abs(ahead).toFixed(1)} s ${ahead > 0 ? "ahead" : "behind"}`,
   service: "Service",
   unknown: "not known",
 };

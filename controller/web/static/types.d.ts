@@ -7,7 +7,7 @@ export interface Point {
 }
 export interface Unit { name: string; unit_class: string; description: string; roles: Record<string, string>; key: string[] }
 export interface Loop { name: string; description: string; unit: string; pv: string; sp: string; out: string; mode: string }
-export interface Device { name: string; profile: string; address: string; description: string }
+export interface Device { name: string; profile: string; address: string; description: string; texts: Record<string, string> }
 export interface Interlock { name: string; unit: string; text: string }
 export interface Parameter { value: string; low?: string | null; high?: string | null; description?: string }
 export interface Recipe { id: string; version: number | string; title: string; path: string; formula: Record<string, Parameter> }
