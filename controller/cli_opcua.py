@@ -150,7 +150,11 @@ def browse(
         _show(survey, include or ("*",), exclude)
     click.echo(f"{survey.server or url}: {draft.signals} signals, {draft.methods} methods, {len(draft.left)} left out")
     if survey.cut:
-        click.echo(f"not all was seen: {survey.cut}; see --depth, --nodes, --seconds, or narrow it with --include")
+        click.echo(f"not all was seen: {survey.cut}; see --depth, --nodes and --seconds")
+        unseen = sum(not one.seen for one in survey.variables)
+        untold = sum(one.seen and not one.told for one in survey.variables)
+        if unseen or untold:
+            click.echo(f"and of what was seen, {unseen} variables could not be read in time, and of {untold} eu and range were not asked for")
     if to is not None:
         to.write_text(draft.text, encoding="utf-8")
         sys.exit(_judge(to))
@@ -185,13 +189,13 @@ def _show(survey: Survey, include: tuple[str, ...], exclude: tuple[str, ...]) ->
     chosen = [one for one in survey.variables if choose(include, one.path) and not choose(exclude, one.path)]
     for one in chosen[:_SHOWN]:
         kind = signal_type(one) or f"{one.type}{'[]' if one.rank >= 0 else ''}"
-        limits = f"{one.range[0]:g} to {one.range[1]:g}" if one.range is not None else ""
+        limits = f"{one.range[0]:g} to {one.range[1]:g}" if one.range is not None else "" if one.told else "?"
         unit = unit_of(one)
         access = ("read" if one.readable else "") + (" write" if one.writable else "")
         table.add_row(
             Text("/".join(one.path)),
             kind,
-            Text(unit if unit is not None else one.unit[1] if one.unit else ""),
+            Text("?" if not one.told else unit if unit is not None else one.unit[1] if one.unit else ""),
             limits,
             access,
             Text("" if one.value is None else f"{one.value}"[:40]),

@@ -69,6 +69,8 @@ class FoundVariable:
     value: Any = None
     range: tuple[float, float] | None = None  # EURange
     unit: tuple[int, str] | None = None  # UnitId and display name
+    seen: bool = True  # whether the walk got as far as to read what is above, and
+    told: bool = True  # its range and unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class _Walk:
         self._objects: list[_Place] = []
         self._units: list[tuple[FoundVariable, str, ua.NodeId]] = []
         self._inputs: list[tuple[FoundMethod, ua.NodeId]] = []
+        self._looked: set[str] = set()  # whose references are all known
         self.survey = Survey("")
 
     async def run(self) -> Survey:
@@ -134,6 +137,7 @@ class _Walk:
             level = [place async for place in self._below(level)]
         if level and not survey.cut:
             survey.cut = f"deeper than {self._bounds.depth} levels"
+        await self._unlooked()
         await self._attributes()
         await self._properties()
         await self._notifiers()
@@ -152,6 +156,7 @@ class _Walk:
                         return
                     if (found := self._note(place, reference)) is not None:
                         yield found
+                self._looked.add(place.at)
 
     def _note(self, parent: _Place, reference: ua.ReferenceDescription) -> _Place | None:
         """Note one reference; return what is to be looked at below it."""
@@ -180,31 +185,47 @@ class _Walk:
 
     def _note_method(self, place: _Place, parent: _Place) -> None:
         method = self._methods.setdefault(place.at, FoundMethod(place.path, place.at))
+        self._nodes[place.at] = place.node
         if parent.at and parent.at not in method.objects:
             method.objects.append(parent.at)
 
     def _note_variable(self, place: _Place, parent: _Place, name: str, *, is_property: bool) -> _Place | None:
-        if parent.at in self._methods:
-            if place.path[-1] == "InputArguments":
-                self._inputs.append((self._methods[parent.at], place.node))
+        if parent.at in self._methods or (is_property and parent.at in self._variables):
+            self._note_property(parent.at, place.path[-1], place.node)
             return None
-        owner = self._variables.get(parent.at)
-        if owner is not None and is_property:  # it tells of its variable
-            if place.path[-1] in ("EURange", "EngineeringUnits"):
-                self._units.append((owner, place.path[-1], place.node))
-            return None
-        self._variables[place.at] = FoundVariable(place.path, place.at, is_property, name if place.path[-1] == name else "")
+        kept = name if place.path[-1] == name else ""
+        self._variables[place.at] = FoundVariable(place.path, place.at, is_property, kept, seen=False, told=is_property)
         self._nodes[place.at] = place.node
         return None if is_property else place
 
-    async def _references(self, nodes: Sequence[ua.NodeId]) -> list[list[ua.ReferenceDescription]]:
-        return [found for some in _chunks(nodes, self._browsed_at_once) for found in await self._references_at_once(some)]
+    def _note_property(self, owner: str, name: str, node: ua.NodeId) -> None:
+        """Note what tells of its variable or method."""
+        if owner in self._methods and name == "InputArguments":
+            self._inputs.append((self._methods[owner], node))
+        elif owner in self._variables and name in ("EURange", "EngineeringUnits"):
+            self._units.append((self._variables[owner], name, node))
 
-    async def _references_at_once(self, nodes: Sequence[ua.NodeId]) -> list[list[ua.ReferenceDescription]]:
+    async def _unlooked(self) -> None:
+        """Find the properties of what the walk met and did not look below, since it ended there; nothing else there is noted."""
+        left = [at for at, one in self._variables.items() if not one.property and at not in self._looked]
+        left += [at for at in self._methods if at not in self._looked]
+        for chunk in _chunks(left):
+            if time.monotonic() > self._end:
+                return
+            for at, references in zip(chunk, await self._references([self._nodes[at] for at in chunk], _HAS_PROPERTY), strict=True):
+                for reference in references:
+                    target = reference.NodeId
+                    if not getattr(target, "ServerIndex", None):
+                        node = ua.NodeId(target.Identifier, target.NamespaceIndex, target.NodeIdType)
+                        self._note_property(at, _clean(reference.BrowseName.Name), node)
+                self._looked.add(at)
+
+    async def _references(self, nodes: Sequence[ua.NodeId], kind: ua.NodeId = _HIERARCHICAL) -> list[list[ua.ReferenceDescription]]:
+        return [found for some in _chunks(nodes, self._browsed_at_once) for found in await self._references_at_once(some, kind)]
+
+    async def _references_at_once(self, nodes: Sequence[ua.NodeId], kind: ua.NodeId) -> list[list[ua.ReferenceDescription]]:
         wanted = [
-            ua.BrowseDescription(
-                NodeId=node, BrowseDirection=ua.BrowseDirection.Forward, ReferenceTypeId=_HIERARCHICAL, IncludeSubtypes=True, ResultMask=63
-            )
+            ua.BrowseDescription(NodeId=node, BrowseDirection=ua.BrowseDirection.Forward, ReferenceTypeId=kind, IncludeSubtypes=True, ResultMask=63)
             for node in nodes
         ]
         results = await self._client.uaclient.browse(ua.BrowseParameters(RequestedMaxReferencesPerNode=ua.UInt32(_REFERENCES), NodesToBrowse=wanted))
@@ -235,7 +256,7 @@ class _Walk:
             values = iter(await self._read(wanted))
             for one in chunk:
                 kind, rank, access, mine, says = (next(values) for _ in _ATTRIBUTES)
-                one.type = _type(kind)
+                one.seen, one.type = True, _type(kind)
                 one.rank = rank if isinstance(rank, int) else -1
                 level = (access if isinstance(access, int) else 0) & (mine if isinstance(mine, int) else 0)
                 one.readable, one.writable = bool(level & 1), bool(level & 2)
@@ -246,6 +267,12 @@ class _Walk:
                 one.value = value if isinstance(value, (bool, int, float)) else _clean(value) or None
 
     async def _properties(self) -> None:
+        """Read what tells of variables and methods; of those that the walk did not look at it is not known."""
+        for variable in self._variables.values():
+            variable.told = variable.told or variable.at in self._looked
+        for method in self._methods.values():
+            if method.at not in self._looked:
+                method.inputs = None
         for units in _chunks(self._units):
             for (one, name, _), value in zip(units, await self._read([(node, AttributeIds.Value) for _, _, node in units]), strict=True):
                 if name == "EURange" and isinstance(value, ua.Range):

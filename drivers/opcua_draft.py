@@ -97,6 +97,8 @@ def draft_profile(survey: Survey, name: str, *, include: Sequence[str] = ("*",),
 
 
 def _why_left(one: FoundVariable) -> str:
+    if not one.seen:
+        return "not looked at, since the walk ended before"
     if not one.readable:
         return "cannot be read by this user"
     if one.rank >= 0:
@@ -143,6 +145,8 @@ def _signal_lines(label: str, one: FoundVariable, *, writable: bool) -> list[str
     if one.description and one.description != one.path[-1]:
         lines.append(f"description = {_text(one.description)}")
     unit = unit_of(one)
+    if not one.told:
+        lines.append("# eu and range were not asked for, since the walk ended before: browse again for longer, or write them yourself")
     if unit is None:
         assert one.unit is not None  # else it would be empty
         lines.append(f"# eu: the server says {_comment(one.unit[1])}, which is not known here; convert it with scale and offset")
@@ -150,7 +154,8 @@ def _signal_lines(label: str, one: FoundVariable, *, writable: bool) -> list[str
         lines.append(f"eu = {_text(unit)}")
     low, high, told = _range(one, kind)
     if kind != "bool":
-        lines.append(f"range = [{low!r}, {high!r}]" + ("" if told else "  # the server does not tell: narrow it"))
+        why = "" if told else "  # the server does not tell: narrow it" if one.told else "  # not asked for: anything that the type holds"
+        lines.append(f"range = [{low!r}, {high!r}]{why}")
     if one.writable:
         safe = min(max(0.0, low), high)
         if writable:

@@ -282,6 +282,12 @@ def test_browse_feeds_a_cell_and_says_what_there_is_when_nothing_is_like_the_glo
         nothing = blackmass(*asked, "--include", "Shredder/*")
         assert nothing.exit_code == 2
         assert "nothing here is like that; there are press/identity, press/heartbeat" in nothing.output
+        few = blackmass(*asked, "--nodes", "9")
+        assert few.exit_code == 0, few.output
+        assert "not all was seen: more than 9 nodes; see --depth, --nodes and --seconds" in few.stdout
+        assert "were not asked for" not in few.stdout
+        [row] = [row for row in few.stdout.splitlines() if row.strip().startswith("press/temperature")]
+        assert "degC" in row, "what tells of it was not read"
         drafted = blackmass(*asked, "--include", "press/*", "--exclude", "*_sp", "--write", tmp_path / "press.toml")
         assert drafted.exit_code == 0, drafted.output
         cell = '[cell]\nid = "p"\n[devices.p]\nprofile = "press"\naddress = "{}"\nsecurity = "none"\ntags = {{ "AT-1" = "oxygen" }}\n'

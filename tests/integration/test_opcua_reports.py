@@ -16,7 +16,7 @@ from drivers.connect import open_driver
 from drivers.device import Address, Device, OpcuaOptions, load_profile, profile_folder
 from drivers.driver import WriteResult
 from drivers.image import ProcessImage
-from drivers.opcua_browse import Survey, walk
+from drivers.opcua_browse import Bounds, Survey, walk
 from drivers.opcua_client import disconnect, new_client
 from drivers.opcua_draft import draft_profile
 from drivers.tags import Quality
@@ -103,3 +103,41 @@ def test_a_walk_finds_again_what_a_simulated_device_was_made_from(tmp_path: Path
         there = drafted.signals[name]
         assert (there.at, there.type, there.eu, there.range, there.access) == (signal.at, signal.type, signal.eu, signal.range, signal.access), name
     assert [(name, method.at) for name, method in drafted.methods.items()] == [(name, method.at) for name, method in profile.methods.items()]
+
+
+FEED = """
+[methods.feed]
+at = "nsu=urn:blackmass:shredder;s=feed"
+inputs.rate = { writes = "feed_rate_sp", eu = "kg/min" }
+"""
+
+
+def test_a_walk_that_ends_early_knows_all_of_what_it_has_seen(tmp_path: Path) -> None:
+    """A draft without the eu and ranges that the server tells, or of a method without its inputs, would be wrong and look right."""
+    path = tmp_path / "fed.toml"
+    path.write_text((profile_folder() / "shredder.toml").read_text(encoding="utf-8") + FEED, encoding="utf-8")
+    profile = load_profile(path)
+    count = len(profile.signals) + len(profile.methods) + 1
+
+    async def main() -> list[Survey]:
+        device = Device("shredder", profile, Address.parse("opc.tcp://127.0.0.1:0/reports"))
+        async with Servers([device], StaticPlant({"shredder": profile}), start=0, monotonic=time.monotonic) as servers:
+            client = new_client(Device("shredder", profile, servers.endpoints["shredder"]), 3.0)
+            await client.connect()
+            try:
+                return [await walk(client, bounds) for bounds in (Bounds(), Bounds(nodes=6), Bounds(nodes=count + 1), Bounds(depth=2))]
+            finally:
+                await disconnect(client)
+
+    whole, *early = asyncio.run(main())
+    assert whole.cut == ""
+    there = {one.at: one for one in whole.variables}
+    methods = {one.at: one for one in whole.methods}
+    assert [bool(one.inputs) for one in methods.values()] == [False, True]
+    for survey in early:
+        assert survey.cut
+        assert survey.variables
+        assert all(one == there[one.at] for one in survey.variables), survey.cut
+        assert all(one == methods[one.at] for one in survey.methods), survey.cut
+    assert len(early[0].variables) < len(there)
+    assert [len(survey.methods) for survey in early] == [0, 2, 2]

@@ -115,6 +115,19 @@ def test_without_a_constant_the_profile_says_what_a_person_must_name() -> None:
         load(draft)
 
 
+def test_what_the_walk_was_too_short_for_is_said_and_not_made_up() -> None:
+    untold = variable("T", told=False)
+    unseen = variable("P", type="", readable=False, seen=False, told=False)
+    survey = Survey("make", [SERIAL, untold, unseen], cut="it took more than 1 s")
+    draft = draft_profile(survey, "press")
+    assert load(draft).names == ("t",)
+    assert "# eu and range were not asked for, since the walk ended before" in draft.text
+    assert "  # not asked for: anything that the type holds" in draft.text
+    assert "the server does not tell" not in draft.text
+    assert "# P: not looked at, since the walk ended before" in draft.text
+    assert "cannot be read by this user" not in draft.text
+
+
 @pytest.mark.parametrize("changed", [{"writable": True}, {"value": 0}, {"type": "Double", "value": float("nan")}, {"type": "Boolean", "value": True}])
 def test_what_changes_or_says_nothing_is_no_identity(changed: dict[str, Any]) -> None:
     survey = Survey("make", [variable("Serial", **({"type": "UInt32", "value": 7} | changed)), variable("T")])
