@@ -16,6 +16,7 @@ from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusTlsClient
 
 from drivers.address import Address
+from drivers.failures import words_for
 from drivers.modbus_frames import LinkDown
 
 __all__ = ["Connection", "client_context", "connect", "own_certificate"]
@@ -63,11 +64,12 @@ async def connect(address: Address, data: Path, within: float) -> Connection:
         raise LinkDown("connect", f"cannot connect to {where} within {within:.2f} s; {hint}", sent=False) from error
     except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
         if address.scheme != "modbus-tls":
-            raise LinkDown("connect", f"cannot connect to {where}: {_said(error)}; {hint}", sent=False) from error
-        why = f"no TLS with {where}: {_said(error) or 'it ends the handshake'}; check that it speaks TLS at this port; {own_certificate(data)}"
+            raise LinkDown("connect", f"cannot connect to {where}: {words_for(error)}; {hint}", sent=False) from error
+        told = words_for(error) if error.errno else "it ends the handshake"
+        why = f"no TLS with {where}: {told}; check that it speaks TLS at this port; {own_certificate(data)}"
         raise LinkDown("connect", why, sent=False) from error
     except (OSError, ValueError) as error:
-        raise LinkDown("connect", f"cannot connect to {where}: {_said(error)}; {hint}", sent=False) from error
+        raise LinkDown("connect", f"cannot connect to {where}: {words_for(error)}; {hint}", sent=False) from error
     if address.serial:
         try:
             await asyncio.sleep(0)  # its transport starts to listen in the loop's next turns
@@ -80,10 +82,6 @@ async def connect(address: Address, data: Path, within: float) -> Connection:
         expires = ssl.cert_time_to_seconds(tls.getpeercert()["notAfter"])
         days = min(days, (expires - time.time()) / _DAY)
     return Connection(transport, None, days)
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _wrong_with(error: ssl.SSLCertVerificationError, address: Address, data: Path) -> str:
@@ -132,5 +130,5 @@ def client_context(data: Path) -> tuple[ssl.SSLContext, float]:
             own = x509.load_pem_x509_certificate(at.read_bytes())
             days = (own.not_valid_after_utc.timestamp() - time.time()) / _DAY
     except (OSError, ValueError) as error:  # a bad certificate is an SSLError, which is an OSError
-        raise LinkDown("connect", f"{at} cannot be used: {_said(error)}", sent=False) from error
+        raise LinkDown("connect", f"{at} cannot be used: {words_for(error)}", sent=False) from error
     return context, days

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import struct
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ from asyncua.client.client import Client
 from asyncua.ua.uaerrors import UaError
 
 from drivers.device import Device
+from drivers.failures import words_for
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_security import NotSecured, SecuredClient
 
@@ -63,10 +62,4 @@ def why_of(error: Exception, timeout: float) -> str:
         return str(error)
     if isinstance(error, ServiceFault):
         return f"the server answers {ua.StatusCode(ua.UInt32(error.code)).name}"
-    if isinstance(error, ConnectionRefusedError):
-        return "the connection is refused, no server listens there"
-    if isinstance(error, socket.gaierror):
-        return "nobody knows a host of that name"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return words_for(error)

@@ -14,6 +14,7 @@ import serial
 from drivers.address import Address
 from drivers.dialogue_lines import Lines
 from drivers.driver import ErrorKind
+from drivers.failures import words_for
 
 __all__ = ["PortLost", "SerialPort"]
 
@@ -65,8 +66,9 @@ class SerialPort:
                 exclusive=True,
             )
         except (OSError, ValueError) as error:  # pyserial's own error is an OSError
-            told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            raise PortLost("connect", f"cannot open {self.path}: {told}; check that the serial port exists and that nobody else has it") from error
+            raise PortLost(
+                "connect", f"cannot open {self.path}: {words_for(error)}; check that the serial port exists and that nobody else has it"
+            ) from error
         self._port, self._why = port, ""
         self._lines.clear()
         asyncio.get_running_loop().add_reader(port.fileno(), self._readable)
@@ -93,7 +95,7 @@ class SerialPort:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(error.strerror or str(error))
+            self._lose(words_for(error))
             return
         self.heard = asyncio.get_running_loop().time()
         if lines := self._lines.feed(data):
@@ -110,12 +112,13 @@ class SerialPort:
         """Put a command on the line; raise `PortLost` when it does not take it."""
         if self._port is None or self._why:
             raise PortLost("drop", self._why or f"{self.path} is not open")
+        sent, why = 0, "its buffer is full"
         try:
             sent = os.write(self._port.fileno(), data)
+        except BlockingIOError:
+            pass
         except OSError as error:
-            sent, why = 0, error.strerror or str(error)
-        else:
-            why = "its buffer is full"
+            why = words_for(error)
         if sent < len(data):
             raise PortLost("drop", f"{self.path} does not take a command: {why}")
 

@@ -270,11 +270,13 @@ def test_a_poller_ends_when_it_is_asked_to(tmp_path: Path) -> None:
 
 def test_a_device_that_was_never_there(tmp_path: Path) -> None:
     async def main() -> None:
-        for address in ("modbus-tcp://127.0.0.1:1?unit=1", "modbus-rtu:no/such/line?unit=1"):
+        refused = "127.0.0.1:1: the connection is refused, no server listens there; check the address and that the device is on"
+        gone = f"{tmp_path}/no/such/line: no such file or directory; check that the serial port exists and is free"
+        for address, says in (("modbus-tcp://127.0.0.1:1?unit=1", refused), ("modbus-rtu:no/such/line?unit=1", gone)):
             device = Device("ghost", PROFILES["leach_tank"], Address.parse(address))
             async with open_driver(device, data=tmp_path) as driver:
                 assert (await driver.read()).quality.min() == Quality.BAD
-                assert "cannot connect to" in driver.metrics.why
+                assert driver.metrics.why == f"cannot connect to {says}"
 
     asyncio.run(main())
 

@@ -460,9 +460,9 @@ def test_of_a_stream_the_newest_whole_line_counts_and_silence_is_a_loss(tmp_path
                 hand.send(b"PH  7.10;T  25.3 C;OK;12\r\n")
                 if place % 10 == 0:
                     await asyncio.sleep(0)
-            hand.send(b"PH  7.60;T  25.3 C;OK;15\r\n")
 
             async def newest() -> bool:
+                hand.send(b"PH  7.60;T  25.3 C;OK;15\r\n")  # each time: on a busy machine one may be older than its time-out when it is read
                 return value(driver, await driver.read(), "ph") == (7.60, Quality.GOOD)
 
             await until(newest)
@@ -491,7 +491,7 @@ def test_a_port_is_for_one(tmp_path: Path) -> None:
         async with open_driver(ghost, data=tmp_path) as driver:
             assert (await fresh(driver)).quality.min() == Quality.BAD
             assert "cannot open" in driver.metrics.why
-            assert "No such file" in driver.metrics.why
+            assert "no such file or directory" in driver.metrics.why
             assert driver.metrics.errors["connect"] == 1
         twice = [Device(name, BALANCE, Address.parse(SERIAL)) for name in ("one", "two")]
         with pytest.raises(CannotServe, match="device two: serial:lines/a\\?baud=9600 is already used"):
