@@ -73,8 +73,7 @@ class DeviceEvent:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """All signals of a device, in the order of its profile: values [eu of each], qualities and clocks; all shape (n,)."""
 
     values: FloatArray

@@ -58,6 +58,8 @@ _VALUE: Final = 13  # attribute
 _BOTH: Final = 2  # source and server timestamps
 _1601: Final = 116_444_736_000_000_000  # [100 ns] from 1601 to 1970
 _HEADER: Final = struct.Struct("<qIIB")
+_COUNT: Final = struct.Struct("<i")
+_ACKNOWLEDGED: Final = struct.Struct("<II")
 _TYPE: Final = struct.Struct("<HH")
 _REQUEST: Final = struct.Struct("<qIIiIHB")
 _PACK: Final = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d"}  # by type of variant
@@ -128,7 +130,7 @@ def write_body(items: Sequence[bytes]) -> bytes:
 
 def publish_body(acknowledged: Sequence[tuple[int, int]]) -> bytes:
     """Return a request to be told of changes that acknowledges messages (subscription, number)."""
-    return struct.pack("<i", len(acknowledged)) + b"".join(struct.pack("<II", *one) for one in acknowledged)
+    return b"".join([_COUNT.pack(len(acknowledged)), *(_ACKNOWLEDGED.pack(*one) for one in acknowledged)])
 
 
 def set_reporting_body(subscription: int, items: Sequence[int]) -> bytes:

@@ -224,8 +224,10 @@ class Expiry:
 
     def days(self) -> float:
         """Return the days that are left, to a tenth; infinite without certificates."""
+        if self._first is None:
+            return math.inf
         left = (self._ends - time.time()) / _DAY
-        if left < _WARN and not self._warned and self._first is not None:
+        if left < _WARN and not self._warned:
             self._warned = True
             log.warning("%s: the certificate of %s expires in %.1f days", self._link, self._first.subject.rfc4514_string(), left)
         return round(left, 1)

@@ -199,9 +199,10 @@ class Subscription:
             raise Malformed(f"a notification of {end - start} bytes that ends elsewhere")
 
     def _values(self, data: bytes, columns: Columns, when: float) -> Iterator[None]:
-        if (last := int(np.maximum.reduce(columns.handle, initial=0))) >= len(self._table.items):
-            raise Malformed(f"a value for handle {last}, of {len(self._table.items)}")
-        places = self._table.places(columns.handle)
+        try:
+            places = self._table.places(columns.handle)
+        except IndexError:
+            raise Malformed(f"a value for handle {columns.handle.max()}, of {len(self._table.items)}") from None
         taken = self._table.take(places, columns, when, report=True)
         for item, position in places.odd:
             yield

@@ -6,6 +6,7 @@ An *item* is a node that is read or monitored; mostly it is one signal, but an a
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -35,6 +36,7 @@ OVERFLOW: Final = 0x0480  # info bits of a data value, and that its queue has lo
 _SEMANTICS: Final = 0xC000  # the structure or the meaning of the value has changed: its eu, its range
 _BAD: Final = np.uint8(Quality.BAD)
 _GOOD: Final = np.uint8(Quality.GOOD)
+_DOUBLE: Final = struct.Struct("=d")
 _Field = Callable[[bytes, int], tuple[int, float]]  # of a message, and where a DataValue is in it: type and number
 
 
@@ -107,6 +109,7 @@ class Table:
         self.source: TimeArray = np.zeros(n, dtype=np.int64)
         self.server: TimeArray = np.zeros(n, dtype=np.int64)
         self.received: FloatArray = np.full(n, -math.inf)  # [s] monotonic
+        self._latest = -math.inf  # [s] monotonic, of all that was received
 
     def of_items(self, of_signals: FloatArray) -> FloatArray:
         """Return the least of the signals in each item."""
@@ -150,13 +153,11 @@ class Table:
 
     def places(self, items: IndexArray | UInts, *, lasting: bool = False) -> Places:
         """Return where the values of items go, as quick to use as can be when it is `lasting`; raise `IndexError` for one that there is not."""
+        at = self._place[items]
         if self._parts:
-            at = self._place[items]
             odd = tuple((item, position) for position, item in enumerate(items.tolist()) if item in self._parts)
             if odd:
                 return Places(at[at >= 0], np.flatnonzero(at >= 0), odd)
-        else:  # an item is the signal at its place
-            at = items.astype(np.intp)
         run = _run(at) if lasting else None
         return Places(at if run is None else run, None, (), run == slice(0, len(self.value)))
 
@@ -166,6 +167,7 @@ class Table:
         What is odd is left for `take_odd`.
         """
         taken = Taken()
+        self._latest = max(self._latest, received)
         good = not np.logical_or.reduce(columns.status)
         if not good:
             taken.overflows = int(((columns.status & OVERFLOW) == OVERFLOW).sum())
@@ -271,7 +273,9 @@ class Table:
     def reading(self, current: float) -> Reading:
         """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
         received = self.received
-        if current > -math.inf:
+        if current >= self._latest and not self._doubts:
+            received = np.ndarray(received.shape, np.float64, _DOUBLE.pack(current), 0, (0,))  # the same for all, at the cost of one
+        elif current > -math.inf:
             later = np.maximum(received, current)
             received = np.where(self.doubt == 0, later, received) if self._doubts else later
         self._lent = True

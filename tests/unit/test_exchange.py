@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class Stamped(Scripted):
 
     async def read(self) -> Reading:
         found = await super().read()
-        return replace(found, source_time=np.full(len(found.values), round((self.clock.plant() - 12.0) * 1e9))) if self.up else found
+        return found._replace(source_time=np.full(len(found.values), round((self.clock.plant() - 12.0) * 1e9))) if self.up else found
 
 
 def test_no_round_trip_of_a_link_that_is_lost_and_a_time_for_what_never_came() -> None:
