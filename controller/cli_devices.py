@@ -147,7 +147,7 @@ def probe(name: str, register: str, cell: str, limits: tuple[float, float] | Non
     Nothing is written.
     """
     from drivers.modbus_codec import registers_of, table_of
-    from drivers.modbus_line import BadReply, DeviceSaidNo, LinkDown
+    from drivers.modbus_frames import BadReply, DeviceSaidNo, LinkDown
     from drivers.modbus_options import AT
     from drivers.modbus_probe import declared_guess, guesses, read_words
 

@@ -15,7 +15,8 @@ from drivers.driver import NOT_YET, Driver, ErrorKind, Reading, WriteOutcome, Wr
 from drivers.modbus_batch import Batch
 from drivers.modbus_blocks import Blocks, Reply
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, LinkDown
-from drivers.modbus_line import Line, release_line, share_line
+from drivers.modbus_line import Line
+from drivers.modbus_links import release_line, share_line
 from drivers.modbus_plan import requests_for
 from drivers.modbus_texts import Text, Texts
 from drivers.modbus_turns import Job, Unit

@@ -14,7 +14,7 @@ import numpy as np
 from drivers.device import FLOATS, Device, Signal, SignalType
 from drivers.modbus_codec import Table, Way, decode_one, registers_of, words_of
 from drivers.modbus_frames import DeviceSaidNo, LinkDown, read
-from drivers.modbus_line import release_line, share_line
+from drivers.modbus_links import release_line, share_line
 from drivers.modbus_options import ModbusOptions, WordOrder
 
 __all__ = ["Guess", "declared_guess", "guesses", "read_words"]

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Final, Protocol, cast
 
 from drivers.alarm import Alarm
+from drivers.failures import words_for
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, rtu_reply
 
 __all__ = ["Owner", "RtuWire", "TcpWire"]
@@ -34,7 +35,13 @@ class Owner(Protocol):
         """Note a reply to a question that is no longer waited for; it is dropped. `unit` is -1 where it is not known; `noise` can be none."""
 
     def dropped(self, why: str) -> None:
-        """Note that the connection has ended, or cannot be used any more, by itself."""
+        """Note that the connection has ended by itself."""
+
+    def foreign(self, data: bytes) -> None:
+        """Note that what came is no Modbus; the connection is closed."""
+
+    def broken(self, error: Exception) -> None:
+        """Note that what was to be done with the bytes that came went wrong, by a mistake in this program."""
 
 
 class TcpWire(asyncio.BufferedProtocol):
@@ -72,17 +79,29 @@ class TcpWire(asyncio.BufferedProtocol):
         self._closed = True
         self._transport.abort()
 
+    @property
+    def part(self) -> bytes:
+        """What has come and is no whole frame yet."""
+        return bytes(self._view[: self._end])
+
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the next bytes go."""
         return self._view[self._end :] if self._end else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` more: whole frames are replies, the rest waits."""
+        try:
+            self._take(nbytes)
+        except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
+            self._owner.broken(error)
+
+    def _take(self, nbytes: int) -> None:
         buffer, at, end = self._buffer, 0, self._end + nbytes
         while end - at > _HEADER and not self._closed:
             size = buffer[at + 4] << 8 | buffer[at + 5]
             if buffer[at + 2] or buffer[at + 3] or not 3 <= size <= 254:
-                self._break(f"not a Modbus frame: {bytes(self._view[at : at + 8]).hex(' ')}")
+                self.close()
+                self._owner.foreign(bytes(self._view[at:end]))
                 return
             stop = at + 6 + size
             if stop > end:
@@ -108,10 +127,6 @@ class TcpWire(asyncio.BufferedProtocol):
             self._view[self._end : self._end + len(part)] = part
             self.buffer_updated(len(part))
 
-    def _break(self, why: str) -> None:
-        self.close()
-        self._owner.dropped(why)
-
     def eof_received(self) -> bool:
         """Let the transport close."""
         return False
@@ -120,7 +135,14 @@ class TcpWire(asyncio.BufferedProtocol):
         """Tell the owner, unless it closed the connection itself."""
         if not self._closed:
             self._closed = True
-            self._owner.dropped(f"the connection dropped: {exc}" if exc else "the connection was closed by the other end")
+            try:
+                self._owner.dropped(_lost(exc))
+            except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
+                self._owner.broken(error)
+
+
+def _lost(error: Exception | None) -> str:
+    return f"the connection dropped: {words_for(error)}" if error else "the connection was closed by the other end"
 
 
 def _amiss(asked: Asked, unit: int, reply: bytes) -> bytes | DeviceSaidNo | BadReply:
@@ -190,6 +212,12 @@ class RtuWire(asyncio.BufferedProtocol):
         """Take bytes; a whole reply, or what cannot be one, ends the question."""
         if self._closed:
             return
+        try:
+            self._take(data)
+        except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
+            self._owner.broken(error)
+
+    def _take(self, data: bytes) -> None:
         if self._asked is None:
             self._owner.stale(-1, noise=not data.strip(_NOISE))
             return
@@ -244,4 +272,7 @@ class RtuWire(asyncio.BufferedProtocol):
         self._alarm.close()
         if not self._closed:
             self._closed = True
-            self._owner.dropped(f"the connection dropped: {exc}" if exc else "the connection was closed by the other end")
+            try:
+                self._owner.dropped(_lost(exc))
+            except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
+                self._owner.broken(error)

@@ -51,6 +51,12 @@ class Owner:
     def dropped(self, why: str) -> None:
         self.drops.append(why)
 
+    def foreign(self, data: bytes) -> None:
+        self.drops.append(data.hex())
+
+    def broken(self, error: Exception) -> None:
+        raise error
+
 
 def feed(wire: TcpWire, data: bytes, cuts: list[int]) -> None:
     """Bring bytes as sockets do, in pieces of some sizes, until it closes."""
