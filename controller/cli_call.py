@@ -183,7 +183,8 @@ async def _call(device: Device, method: str, values: dict[str, float], data: Pat
 
 async def _beat(driver: Driver, signal: str, before: float) -> str:
     """Write another heartbeat than `before`; return why it was not taken."""
-    [outcome] = await driver.write({signal: (before + 1.0) % 65536.0 if math.isfinite(before) else 1.0})
+    one, other = map(driver.device.profile.beat, (1, 2))
+    [outcome] = await driver.write({signal: other if one == before else one})
     return "" if outcome.result is WriteResult.CONFIRMED else outcome.why or outcome.result.value
 
 

@@ -250,6 +250,13 @@ class Profile(Strict):
         """Return the index of a signal in every reading."""
         return self.names.index(signal)
 
+    def beat(self, count: int) -> float:
+        """Return what the heartbeat is after `count` scans [eu of its signal]: the whole numbers of its range in turn, since no other is written."""
+        assert self.heartbeat is not None  # as who has none is not asked
+        low, high = self.signals[self.heartbeat.signal].range
+        first = math.ceil(low)
+        return float(first + count % (math.floor(min(high, first + 65535.0)) - first + 1))
+
     @cached_property
     def low(self) -> FloatArray:
         """Lower ends of the ranges [eu of each], shape (n,)."""

@@ -51,6 +51,8 @@ async def disconnect(client: Client) -> None:
         async with asyncio.timeout(_CLOSING):
             await client.disconnect()
     except FAILURES:
+        pass
+    finally:  # asyncua leaves the socket open when it is cancelled before
         client.disconnect_socket()
 
 

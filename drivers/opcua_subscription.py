@@ -167,7 +167,7 @@ class Subscription:
                     self.publishing.fail("exception", f"the server has ended the subscription: status code {code:#010x}")
                     return
         self.heard = time.monotonic()
-        if not publication.more:
+        if not publication.more and not self.reread:  # what was lost on the way is known again when everything has been read
             self.current = max(self.current, when)
 
     def _in_order(self, publication: Publication) -> bool:

@@ -100,9 +100,8 @@ class Table:
         self.doubt: IndexArray = np.zeros(n, dtype=np.intp)  # how often in a row a change was found that was not reported
         self._doubts = False
         self._unlike: IndexArray = np.zeros(n, dtype=np.intp)  # comparisons in a row
-        self.patience: IndexArray = np.ones(
-            n, dtype=np.intp
-        )  # how many of them make a doubt: slow signals are sampled more rarely than they are read
+        # how many of them make a doubt: slow signals are sampled more rarely than they are read
+        self.patience: IndexArray = np.ones(n, dtype=np.intp)
         self._lent = False  # others see the arrays below: copied before they are changed, and those of qualities always
         self.value: FloatArray = np.full(n, np.nan)
         self.quality: QualityArray = np.full(n, _BAD, dtype=np.uint8)
@@ -174,7 +173,8 @@ class Table:
             taken.changed = bool((columns.status & _SEMANTICS).any())
         if places.positions is not None:
             columns = columns.at(places.positions)
-        simple = good and columns.one_kind == self._one_kind and self._all_usable and received >= self._holding and not self._banded
+        newest = received >= self._latest and received >= self._holding
+        simple = good and newest and columns.one_kind == self._one_kind and self._all_usable and not self._banded
         if not simple or not self._put_simple(places, columns, received):
             self._put(places.at, columns, received, taken)
         if report:
@@ -251,7 +251,7 @@ class Table:
         taken.types += int(other.sum())
         quality[other | ~usable | ~np.isfinite(number)] = _BAD
         number = np.where(quality == _BAD, np.nan, number)
-        if received < self._holding or self._banded:
+        if received < self._latest or received < self._holding or self._banded:
             where = np.arange(len(self.value))[places]
             keep = ~self._hidden(where, number, quality, source, received)
             places, number, quality, source, server = where[keep], number[keep], quality[keep], source[keep], server[keep]
@@ -262,8 +262,13 @@ class Table:
         self.received[places] = received
 
     def _hidden(self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float) -> BoolArray:
-        """Return what is not taken: sampled before a write, or too small a change; the latter is current all the same."""
+        """Return what is not taken: sampled before a write, or before what came while it was on its way, or too small a change.
+
+        The last is current all the same. What brings no source time, as many bad values do, is older than nothing.
+        """
         older = (received < self._held_until[places]) & (source < self._held[places])
+        older |= (received < self.received[places]) & (source < self.source[places])
+        older &= source > 0
         near = np.abs(number - self.value[places]) <= self._deadband[places]  # false for NaN
         near &= (self._deadband[places] > 0.0) & (quality == self.quality[places])
         self.received[places[near]] = received

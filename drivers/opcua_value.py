@@ -10,20 +10,11 @@ import numpy as np
 from asyncua import ua
 
 from drivers.device import SignalType
+from drivers.opcua_table import KINDS
 
 __all__ = ["UNSURE", "VARIANT", "local_node", "plain", "portable_node"]
 
-VARIANT: Final[dict[SignalType, ua.VariantType]] = {
-    "bool": ua.VariantType.Boolean,
-    "int16": ua.VariantType.Int16,
-    "uint16": ua.VariantType.UInt16,
-    "int32": ua.VariantType.Int32,
-    "uint32": ua.VariantType.UInt32,
-    "int64": ua.VariantType.Int64,
-    "uint64": ua.VariantType.UInt64,
-    "float32": ua.VariantType.Float,
-    "float64": ua.VariantType.Double,
-}
+VARIANT: Final[dict[SignalType, ua.VariantType]] = {type_: ua.VariantType(kind) for type_, kind in KINDS.items()}
 # bad status codes after which a write or a call may have happened all the same
 UNSURE: Final = ("Timeout", "Communication", "NoCommunication", "Shutdown", "ConnectionClosed", "UnexpectedError", "InternalError")
 

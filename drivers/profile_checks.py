@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,10 @@ def _of_profile(profile: Profile) -> Iterator[str]:
     heartbeat, identity = profile.heartbeat, profile.identity
     if heartbeat is not None and not _writable(profile, heartbeat.signal):
         yield f"heartbeat.signal: expected a writable signal of this profile, got {heartbeat.signal!r}"
+    elif heartbeat is not None:
+        low, high = profile.signals[heartbeat.signal].range
+        if math.ceil(low) + 1 > high:
+            yield f"heartbeat.signal: there are no two whole numbers to count with in {low:g} to {high:g}, its range; give it 0 to 65535"
     if (profile.protocol == "ascii") != (profile.dialogue is not None):
         yield "dialogue: expected with protocol ascii, and only with it"
     given = "identity" in profile.model_fields_set
@@ -71,6 +76,8 @@ def _of_signals(profile: Profile) -> Iterator[str]:
 
 def _of_texts(profile: Profile) -> Iterator[str]:
     for name, text in profile.texts.items():
+        if profile.protocol == "ascii":
+            yield f"texts.{name}: only on Modbus and OPC UA; what an instrument says of itself are the named groups of dialogue.identity"
         if profile.protocol == "modbus" and not (text.at.startswith(("holding:", "input:")) and AT.fullmatch(text.at) and text.length):
             yield f"texts.{name}: expected at = holding|input:<address> and a length [bytes], got {text.at!r}, {text.length}"
         if profile.protocol == "opcua" and (problem := _place_problem(profile.protocol, text.at)):

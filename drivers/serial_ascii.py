@@ -331,7 +331,7 @@ class SerialAsciiDriver(Driver):
         if math.isnan(found):
             return self._outcome(name, value, WriteResult.UNKNOWN, f"accepted, but reads back as none: {self.wrong.get(name, '')}")
         asked, there = (command.number((number - signal.offset) / signal.scale) for number in (value, found))
-        if asked == there:
+        if asked == there or _same(asked, there):  # -0.0 is 0.0
             return self._outcome(name, value, WriteResult.CONFIRMED, "", found)
         return self._outcome(name, value, WriteResult.MISMATCH, f"accepted, but reads back as {found:g}", found)
 

@@ -78,6 +78,7 @@ class Exchange:
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
         self._beaten = -math.inf
+        self._beats, self._beat_of = 0, -1  # how often the heartbeat has moved, and for which scan it did last
         self._link: tuple[float, ...] | None = None
         self._seen: tuple[float, ...] = ()  # what `_link` was made of
         self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
@@ -176,8 +177,8 @@ class Exchange:
         self.image.lose(self.name, self._reason.told)
         return [Event("link", self.name, "down", "down", why=self._reason.told)]
 
-    async def write(self, outputs: FloatArray, beat: int) -> list[Event]:
-        """Write what differs from the last read, and the heartbeat `beat`; return what the journal should know."""
+    async def write(self, outputs: FloatArray, scan: int) -> list[Event]:
+        """Write what differs from the last read, and a heartbeat that moves only when `scan`, the number of the last, does; return what happened."""
         if not self.driver.metrics.connected:
             self._failing.clear()  # a lost device has an alarm of its own
             return []
@@ -185,14 +186,16 @@ class Exchange:
         changes = {signal: value for signal, value in self._changes(outputs).items() if now - self._tried.get(signal, -math.inf) >= _AGAIN}
         if self._heartbeat is not None and now - self._beaten >= _HEARTBEAT:
             self._beaten = now
-            changes[self._heartbeat] = float(beat % 65536)
+            if scan != self._beat_of:
+                self._beats, self._beat_of = self._beats + 1, scan
+            changes[self._heartbeat] = self.rows.device.profile.beat(self._beats)
         if not changes:
             return []
         outcomes = await self.driver.write(changes)
         return [event for outcome in outcomes if outcome.signal != self._heartbeat for event in self._note(outcome)]
 
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
-        """Return the signals that do not read as what is asked for [eu of each]: other, out of range, doubtful or not a number."""
+        """Return the signals that do not read as what is asked for [eu of each]: as another number, or as none."""
         wanted, found = outputs[self._outputs], self.image.value[self._readback]
         same = np.abs(found - wanted) <= self._near  # false for NaN
         if not self._failing and np.count_nonzero(same) == len(same):  # nearly always

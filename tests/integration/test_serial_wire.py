@@ -580,6 +580,24 @@ def test_more_replies_than_a_read_has_time_for_come_in_turn(tmp_path: Path) -> N
     run(main)
 
 
+def test_a_zero_that_loses_its_sign_is_the_same_number(tmp_path: Path) -> None:
+    async def main() -> None:
+        held = {"p0": 7.0}
+        async with by_hand(tmp_path, lambda line: None, chatty(1, "200 ms")) as (hand, driver):
+
+            def says(line: str) -> str:
+                if "=" in line:
+                    held["p0"] = abs(float(line.partition("=")[2]))
+                return "ME" if line == "ID" else "OK" if "=" in line else f"p0 {held['p0']:.1f}"
+
+            hand.says = says
+            assert await until(lambda: good(driver)) < 4.0
+            [outcome] = await driver.write({"p0": -0.0})
+            assert (held["p0"], outcome.result, outcome.why) == (0.0, WriteResult.CONFIRMED, "")
+
+    run(main)
+
+
 def test_an_instrument_may_take_as_long_as_its_profile_says(tmp_path: Path) -> None:
     async def main() -> None:
         held = {"p0": 7.0}

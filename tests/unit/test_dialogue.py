@@ -66,6 +66,7 @@ def test_a_dialogue_belongs_to_ascii_and_an_instrument_that_talks_by_itself_take
     assert "only with it" in "".join(mistakes(tmp_path, BALANCE.replace('"ascii"', '"modbus"')))
     assert "identity: expected" in mistakes(tmp_path, BALANCE.replace("[groups.slow]", '[identity]\nat = "x"\nvalue = 1\n[groups.slow]'))[0]
     assert "talks by itself is not asked" in mistakes(tmp_path, BALANCE.replace("longest = 64", "longest = 64\nstream = true"))[0]
+    assert "texts.serial: only on Modbus and OPC UA" in mistakes(tmp_path, BALANCE + '[texts.serial]\nat = "serial"\n')[0]
     assert (
         "by which the instrument is known"
         in mistakes(tmp_path, TRANSMITTER.replace("stream = true", "").replace("expect =", 'send = "M"\nexpect ='))[0]

@@ -95,8 +95,11 @@ async def body_gap() -> None:
     bench.publish({0: 1.0}, 1)
     bench.publish({0: 2.0}, 4)
     assert (bench.metrics.drops, bench.metrics.errors["overflow"], bench.subscription.reread) == (2, 1, True)
+    current = bench.subscription.current
+    bench.publish({1: 3.0}, 5)  # what was lost is not current, whatever else comes, before everything has been read
+    assert bench.subscription.current == current
     bench.subscription.reread = False
-    bench.publish({}, 6)  # what it says comes next shows that 5 is lost
+    bench.publish({}, 7)  # what it says comes next shows that 6 is lost
     assert (bench.metrics.drops, bench.subscription.reread) == (3, True)
 
 
@@ -198,6 +201,25 @@ async def body_hold() -> None:
     assert bench.values()[0] == 50.0
     bench.publish({0: ua.DataValue(ua.Variant(2.0, ua.VariantType.Double), SourceTimestamp=NOW + timedelta(milliseconds=100))}, 3)
     assert bench.values()[0] == 2.0
+
+
+async def body_overtaken() -> None:
+    """What was asked for before something newer came does not take its place; a bad value without a time does."""
+    bench = Bench()
+    everything = bench.table.places(np.arange(3), lasting=True)
+    asked = time.monotonic()
+    bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    bad = ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(0x80000000)))
+    at = [NOW - timedelta(milliseconds=1), NOW + timedelta(milliseconds=1)]
+    reply = [ua.DataValue(ua.Variant(9.0, ua.VariantType.Double), SourceTimestamp=when) for when in at]
+    columns = Decoder().decode(b"".join(map(struct_to_binary, [*reply, bad])), 0, 3)
+    bench.table.take(everything, columns, asked)
+    np.testing.assert_array_equal(bench.values(), [1.0, 9.0, np.nan])
+    older = Decoder().decode(struct_to_binary(reply[0]) * 3, 0, 3)
+    bench.table.take(everything, older, asked)  # all of them good, which is put in a quicker way
+    assert bench.values() == [1.0, 9.0, 9.0]
+    bench.table.take(everything, older, time.monotonic())  # a clock that was put back is no reason not to take what comes later
+    assert bench.values() == [9.0, 9.0, 9.0]
 
 
 async def body_unreported() -> None:
