@@ -147,19 +147,19 @@ def test_dead_units_take_no_more_than_their_share(tmp_path: Path) -> None:
 def test_a_write_does_not_wait_for_a_whole_plan(tmp_path: Path) -> None:
     async def main() -> None:
         async with Gateway().serve() as gateway:
-            gateway.delay = 0.02
+            gateway.delay = 0.005
             many = {f"s{number}": {"at": f"input:{100 * number + 3}", "range": [0, 300]} for number in range(20)}
             slow = Device("slow", profile(many), gateway.device(1).address)
             async with open_driver(slow, data=tmp_path) as reader, open_driver(gateway.device(2), data=tmp_path) as writer:
-                await writer.read()
-                assert writer.metrics.connected
+                await until(lambda: writer.metrics.connected, writer)
+                await until(lambda: reader.metrics.connected, reader)
+                gateway.asked.clear()
                 reading = asyncio.create_task(reader.read())
                 await asyncio.sleep(0)
-                begun = time.monotonic()
-                await writer.write({"sp": 0.0})  # the gateway forgets it: only the time counts
-                assert time.monotonic() - begun < 0.15, "21 requests of 20 ms were before it"
-                assert not reading.done()
-                assert (await reading).quality.max() == Quality.GOOD
+                await writer.write({"sp": 0.0})  # the gateway forgets it: only its turn counts
+                await reading
+                assert (2, 16) in gateway.asked[:2], "more than the request that was out went before it"
+                assert gateway.asked[-1] == (1, 4), "nothing was left to be asked after it and its reading back"
 
     asyncio.run(main())
 
@@ -239,7 +239,7 @@ def test_a_reply_that_is_none_gives_no_value(spoil: Callable[[bytes, bytes], lis
             assert reading.received is not None
             before = reading.received.copy()
             gateway.behave = spoil
-            end = time.monotonic() + 1.5
+            end = time.monotonic() + 10.0  # a machine that is busy gives it more time for each reply
             while time.monotonic() < end and driver.metrics.connected:
                 reading = await driver.read()
                 if driver.metrics.connected:  # what was known ages
