@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
@@ -27,7 +26,6 @@ __all__ = [
     "make_certificate",
     "may_issue",
     "names_host",
-    "soonest",
     "split_chain",
     "subject",
     "thumbprint",
@@ -261,9 +259,3 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def soonest(certificates: Iterable[x509.Certificate]) -> float:
-    """Return the days until the first of them expires; infinite for none."""
-    now = datetime.now(UTC)
-    return min((days_left(one, now) for one in certificates), default=math.inf)

@@ -6,7 +6,7 @@ A request body is what stands behind the request header; node ids come as the by
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ from drivers.opcua_codec import Columns, Decoder, UInts
 
 __all__ = [
     "DATA_CHANGE",
-    "EVENTS",
     "PUBLISH",
     "READ",
     "SET_MONITORING_MODE",
@@ -26,8 +25,6 @@ __all__ = [
     "Publication",
     "Reply",
     "ServiceFault",
-    "data_change",
-    "pack_values",
     "property_body",
     "property_reply",
     "publish_body",
@@ -53,7 +50,6 @@ _REPLIES: Final = {READ: 634, WRITE: 676, PUBLISH: 829, SET_MONITORING_MODE: 772
 _FAULT: Final = 397
 DATA_CHANGE: Final = 811
 STATUS_CHANGE: Final = 820
-EVENTS: Final = 916
 _VALUE: Final = 13  # attribute
 _BOTH: Final = 2  # source and server timestamps
 _1601: Final = 116_444_736_000_000_000  # [100 ns] from 1601 to 1970
@@ -118,13 +114,8 @@ def write_item(node: bytes, kind: int, element: int | None = None) -> tuple[byte
     return head + struct.pack("<i", len(where)) + where + struct.pack("<BBi", 1, kind | 128, 1), struct.Struct("<" + _PACK[kind])
 
 
-def pack_values(items: Iterable[tuple[bytes, struct.Struct]], values: Iterable[float]) -> list[bytes]:
-    """Return the WriteValues of `items`, which are of `write_item`."""
-    return [head + packer.pack(value) for (head, packer), value in zip(items, values, strict=True)]
-
-
 def write_body(items: Sequence[bytes]) -> bytes:
-    """Return a request to write; `items` are of `pack_values`."""
+    """Return a request to write; `each of `items` is the head of `write_item` and the packed value behind it."""
     return struct.pack("<i", len(items)) + b"".join(items)
 
 
@@ -260,12 +251,3 @@ def _part(data: bytes, at: int) -> tuple[int, int]:
     if data[start] == 2 and data[start + 1 : start + 3] == b"\0\0":
         return int.from_bytes(data[start + 3 : start + 7], "little"), at + 1
     return 0, at + 1
-
-
-def data_change(data: bytes, start: int, end: int, decoder: Decoder) -> Columns:
-    """Return the values of a part of a publication, with the client's handles; raise `Malformed`."""
-    n, at = length(data, start, 5)
-    columns = decoder.decode(data, at, n, 4)
-    if columns.end > end or skip_diagnostics(data, columns.end) != end:
-        raise Malformed(f"a notification of {end - start} bytes that ends elsewhere")
-    return columns

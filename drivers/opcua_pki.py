@@ -6,6 +6,7 @@ a trusted one), ``pki/crl/`` (revocation lists), ``pki/rejected/``. Files are DE
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -100,15 +101,18 @@ class Pki:
             _write(new / "certificate.der", der(certificate))
             new.chmod(0o755)
             new.rename(folder)  # both or none
-        except FileExistsError:
-            pass  # another process has just made them
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            if not (folder / "certificate.der").exists():  # else another process has just made them
+                raise PkiError(f"own certificate {folder / 'certificate.der'} is missing; put it back, or {_renew(folder)}") from None
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
     @staticmethod
     def _read_own(folder: Path) -> Own:
         place = folder / "private" / "key.pem"
-        renew = f"move {folder} away to have new ones made, and let each server trust them"
+        renew = _renew(folder)
         if (mode := stat.S_IMODE(place.stat().st_mode)) & 0o077:
             raise PkiError(f"own key {place} can be used by others (mode {mode:04o}); chmod 600 it")
         try:
@@ -159,11 +163,12 @@ class Pki:
     def _revocations(self) -> list[x509.CertificateRevocationList]:
         lists = []
         for path in sorted((self.folder / "crl").glob("*")):
-            content = path.read_bytes()
             try:
+                content = path.read_bytes()
                 lists.append(x509.load_pem_x509_crl(content) if content.startswith(b"-----") else x509.load_der_x509_crl(content))
-            except ValueError as error:
-                raise CertificateRefused(f"revocation list {path} cannot be read ({error}); replace or delete it") from None
+            except (ValueError, OSError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
+                raise CertificateRefused(f"revocation list {path} cannot be read ({why}); replace or delete it") from None
         return lists
 
     def _reject(self, certificate: x509.Certificate) -> Path:
@@ -203,6 +208,10 @@ class Pki:
         return Entry("trusted", path, certificate)
 
 
+def _renew(folder: Path) -> str:
+    return f"move {folder} away to have new ones made, and let each server trust them"
+
+
 def _begins(certificate: x509.Certificate, mark: str) -> bool:
     return any(hexadecimal.startswith(mark) for hexadecimal in (fingerprint(certificate), thumbprint(certificate)))
 
@@ -229,9 +238,12 @@ def _load(path: Path) -> x509.Certificate | None:
 def _write(path: Path, content: bytes) -> None:
     """Write a whole file or none."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    with open(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(handle, 0o644)
-        os.fsync(handle)
-    Path(name).replace(path)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, 0o644)
+            os.fsync(handle)
+        Path(name).replace(path)
+    finally:  # a full disk, met again at each try to connect, must not get a file of each
+        Path(name).unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -155,6 +157,17 @@ def test_an_own_certificate_that_expired_says_how_to_renew_it(pki: Pki) -> None:
         pki.own()
 
 
+def test_an_own_certificate_that_is_gone_while_its_key_is_not_is_not_made_anew(pki: Pki) -> None:
+    pki.own()
+    key_file, certificate = pki.folder / "own" / "private" / "key.pem", pki.folder / "own" / "certificate.der"
+    before = key_file.read_bytes()
+    certificate.unlink()
+    with pytest.raises(PkiError, match=r"certificate\.der is missing; put it back, or move .* away to have new ones made"):
+        pki.own()
+    assert key_file.read_bytes() == before
+    assert [path.name for path in pki.folder.iterdir()] == ["own"]
+
+
 def test_an_unknown_certificate_is_kept_and_the_error_says_how_to_trust_it(pki: Pki) -> None:
     certificate = make().certificate
     why = refused(pki, certificate)
@@ -273,6 +286,9 @@ def test_a_revoked_certificate_is_refused_and_so_is_all_under_a_forged_list(pki:
     assert "is not trusted" in refused(pki, good)
     (folder / "works.crl").write_bytes(b"torn")
     assert "revocation list" in refused(pki, good)
+    (folder / "works.crl").unlink()
+    (folder / "works.crl").mkdir()
+    assert "works.crl cannot be read (Is a directory); replace or delete it" in refused(pki, good)
 
 
 def test_strangers_cannot_fill_the_disk_nor_leave_the_folder(pki: Pki) -> None:
@@ -282,6 +298,16 @@ def test_strangers_cannot_fill_the_disk_nor_leave_the_folder(pki: Pki) -> None:
     assert len(kept) == 32
     assert all("/" not in path.name and path.name.isprintable() and path.suffix == ".der" for path in kept)
     assert sorted(path.name for path in pki.folder.parent.iterdir()) == ["pki"]
+
+
+def test_a_full_disk_is_told_and_left_as_it_was(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for _ in range(3):
+        assert "cannot be kept as rejected" in refused(pki, make().certificate)
+    assert list((pki.folder / "rejected").iterdir()) == []
 
 
 @given(st.binary(max_size=400) | st.binary(max_size=40).map(lambda tail: der(make().certificate) + tail))
