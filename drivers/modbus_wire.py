@@ -91,34 +91,31 @@ class TcpWire(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` more: whole frames are replies, the rest waits."""
         try:
-            self._take(nbytes)
+            buffer, at, end = self._buffer, 0, self._end + nbytes
+            while end - at > _HEADER and not self._closed:
+                size = buffer[at + 4] << 8 | buffer[at + 5]
+                if buffer[at + 2] or buffer[at + 3] or not 3 <= size <= 254:
+                    self.close()
+                    self._owner.foreign(bytes(self._view[at:end]))
+                    return
+                stop = at + 6 + size
+                if stop > end:
+                    break
+                transaction = buffer[at] << 8 | buffer[at + 1]
+                asked = self._pending.pop(transaction, None)
+                if asked is None:
+                    self._unanswered.pop(transaction, None)
+                    self._owner.stale(buffer[at + 6])
+                elif buffer.startswith(asked.head, at + _LENGTH):
+                    self._owner.replied(transaction, bytes(self._view[at + _LENGTH + len(asked.head) : stop]))
+                else:
+                    self._owner.replied(transaction, _amiss(asked, buffer[at + 6], bytes(self._view[at + _HEADER : stop])))
+                at = stop
+            if 0 < at < end:
+                buffer[: end - at] = buffer[at:end]
+            self._end = end - at
         except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
             self._owner.broken(error)
-
-    def _take(self, nbytes: int) -> None:
-        buffer, at, end = self._buffer, 0, self._end + nbytes
-        while end - at > _HEADER and not self._closed:
-            size = buffer[at + 4] << 8 | buffer[at + 5]
-            if buffer[at + 2] or buffer[at + 3] or not 3 <= size <= 254:
-                self.close()
-                self._owner.foreign(bytes(self._view[at:end]))
-                return
-            stop = at + 6 + size
-            if stop > end:
-                break
-            transaction = buffer[at] << 8 | buffer[at + 1]
-            asked = self._pending.pop(transaction, None)
-            if asked is None:
-                self._unanswered.pop(transaction, None)
-                self._owner.stale(buffer[at + 6])
-            elif buffer.startswith(asked.head, at + _LENGTH):
-                self._owner.replied(transaction, bytes(self._view[at + _LENGTH + len(asked.head) : stop]))
-            else:
-                self._owner.replied(transaction, _amiss(asked, buffer[at + 6], bytes(self._view[at + _HEADER : stop])))
-            at = stop
-        if 0 < at < end:
-            buffer[: end - at] = buffer[at:end]
-        self._end = end - at
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from a transport that has no buffer."""

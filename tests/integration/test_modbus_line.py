@@ -48,7 +48,7 @@ class Mistake:
 STEPS: dict[str, tuple[object, str, str]] = {
     "whose turn it is": (Turns, "next", "modbus-tcp"),
     "to send": (TcpWire, "send", "modbus-tcp"),
-    "a reply": (TcpWire, "_take", "modbus-tcp"),
+    "a reply": (modbus_line.Line, "replied", "modbus-tcp"),
     "a good reply": (Unit, "answered", "modbus-tcp"),
     "to connect": (modbus_line, "connect", "modbus-tcp"),
     "to send on a line": (RtuWire, "send", "modbus-rtu"),
