@@ -140,11 +140,14 @@ async def _monitor(client: Client, subscription: int, node: ua.NodeId, least: in
         MonitoringMode=ua.MonitoringMode.Reporting,
         RequestedParameters=parameters,
     )
-    [result] = await client.uaclient.create_monitored_items(
-        ua.CreateMonitoredItemsParameters(
-            SubscriptionId=ua.IntegerId(subscription), TimestampsToReturn=ua.TimestampsToReturn.Neither, ItemsToCreate=[item]
+    try:
+        [result] = await client.uaclient.create_monitored_items(
+            ua.CreateMonitoredItemsParameters(
+                SubscriptionId=ua.IntegerId(subscription), TimestampsToReturn=ua.TimestampsToReturn.Neither, ItemsToCreate=[item]
+            )
         )
-    )
+    except UaStatusCodeError as error:  # of the whole request
+        return ua.StatusCode(ua.UInt32(error.code))
     status: ua.StatusCode = result.StatusCode
     return status
 

@@ -122,7 +122,10 @@ class Subscription:
         asked = ua.CreateMonitoredItemsParameters(
             SubscriptionId=ua.IntegerId(self._id), TimestampsToReturn=ua.TimestampsToReturn.Both, ItemsToCreate=requests
         )
-        results = await self._client.uaclient.create_monitored_items(asked)
+        try:
+            results = await self._client.uaclient.create_monitored_items(asked)
+        except UaStatusCodeError as error:
+            raise NoSubscription(f"it monitors none of {len(wanted)} nodes: {type(error).__name__}") from None
         if len(results) != len(wanted):
             raise ValueError(f"asked for {len(wanted)} monitored items, got {len(results)}")
         again = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from asyncua.ua.object_ids import ObjectIds
 from drivers import opcua_events
 from drivers.device import Address, Device, OpcuaOptions, load_profile, profile_folder
 from drivers.driver import DeviceEvent
-from drivers.opcua_events import EventFeed
+from drivers.opcua_events import EventFeed, watch_events
+from drivers.opcua_told import Told
 
 WHEN = datetime(2026, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)
 BASE = ua.NodeId(ua.Int32(ObjectIds.BaseEventType))
@@ -23,7 +26,8 @@ class Taken:
         profile = load_profile(profile_folder() / "shredder.toml").model_copy(update={"opcua": OpcuaOptions(events="server", min_severity=least)})
         self.events: list[DeviceEvent] = []
         self.lost = 0
-        self.feed = EventFeed(Device("shredder", profile, Address.parse("opc.tcp://127.0.0.1:4840")), self.events.append, self._lose)
+        self.device = Device("shredder", profile, Address.parse("opc.tcp://127.0.0.1:4840"))
+        self.feed = EventFeed(self.device, self.events.append, self._lose)
 
     def _lose(self, count: int) -> None:
         self.lost += count
@@ -95,3 +99,23 @@ def test_a_subscription_that_ends_or_falls_silent_is_a_problem(monkeypatch: pyte
     assert taken.feed.problem == "the event subscription is silent for 15 s"
     taken.message(2, ua.StatusChangeNotification(Status=ua.StatusCode(ua.UInt32(0x800A0000))))
     assert taken.feed.problem == "the server has ended the event subscription (BadTimeout)"
+
+
+def test_a_server_that_refuses_to_monitor_events_gives_its_values_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    deleted: list[list[int]] = []
+
+    async def create(_asked: ua.CreateSubscriptionParameters, _take: object) -> ua.CreateSubscriptionResult:
+        return ua.CreateSubscriptionResult(SubscriptionId=9, RevisedPublishingInterval=500.0, RevisedMaxKeepAliveCount=10)
+
+    async def refuse(_asked: ua.CreateMonitoredItemsParameters) -> None:
+        raise ua.UaStatusCodeError(ua.status_codes.StatusCodes.BadServiceUnsupported)
+
+    async def delete(ids: list[int]) -> None:
+        deleted.append(ids)
+
+    uaclient = SimpleNamespace(create_subscription=create, create_monitored_items=refuse, delete_subscriptions=delete)
+    device, client = Taken().device, SimpleNamespace(uaclient=uaclient)
+    feed = asyncio.run(watch_events(client, device, [], lambda _event: None, lambda _lost: None, Told()))  # type: ignore[arg-type]
+    assert feed is None
+    assert deleted == [[9]]
+    assert "shredder: no events: BadServiceUnsupported of server; check `events` in the profile" in caplog.text

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from asyncua.ua.ua_binary import struct_to_binary
 from drivers.device import Address, Device, Group, Identity, Profile, Signal
 from drivers.driver import DriverMetrics
 from drivers.opcua_codec import Decoder
-from drivers.opcua_subscription import Subscription
+from drivers.opcua_subscription import NoSubscription, Subscription
 from drivers.opcua_table import Table
 from drivers.tags import Quality
 
@@ -342,6 +343,29 @@ async def body_refusals() -> None:
     bench = Bench()
     bench.channel.asked.pop(0)[2](ConnectionError("cut"))
     assert bench.publishing.failure == ("drop", "ConnectionError: cut")
+
+
+async def body_refused_items() -> None:
+    """A server that refuses the request for items as a whole is polled, and keeps no subscription of ours."""
+    bench = Bench()
+    deleted: list[list[int]] = []
+
+    async def create(_asked: ua.CreateSubscriptionParameters) -> ua.CreateSubscriptionResult:
+        return ua.CreateSubscriptionResult(SubscriptionId=9, RevisedPublishingInterval=50.0, RevisedMaxKeepAliveCount=1)
+
+    async def refuse(_asked: ua.CreateMonitoredItemsParameters) -> None:
+        raise ua.UaStatusCodeError(ua.status_codes.StatusCodes.BadTooManyMonitoredItems)
+
+    async def delete(ids: list[int]) -> None:
+        deleted.append(ids)
+
+    bench.channel.create_subscription = create  # type: ignore[attr-defined]
+    bench.subscription._client = SimpleNamespace(  # type: ignore[assignment]
+        uaclient=SimpleNamespace(create_monitored_items=refuse, delete_subscriptions=delete)
+    )
+    with pytest.raises(NoSubscription, match="it monitors none of 3 nodes: BadTooManyMonitoredItems"):
+        await bench.subscription.open([ua.NodeId(place, 2) for place in range(3)])
+    assert deleted == [[9]]
 
 
 async def body_foreign() -> None:
