@@ -42,7 +42,7 @@ class ModbusDriver(Driver):
         self._n = n = len(device.profile.signals)
         self._blocks = Blocks(device, self.wrong)
         self._where = {spot.name: spot for spot in self._blocks.spots[:n]}
-        self._texts: Texts | None = None
+        self._texts = Texts(device.profile)
         self._line: Line | None = None
         self._unit = Unit(device.address.unit)
         self._identified = 0  # epoch of the line in which the identity was right
@@ -60,7 +60,7 @@ class ModbusDriver(Driver):
         line = self._line = share_line(self.device.address, self._data)
         unit = self._unit = line.unit(self.device.address.unit, profile.modbus.pause, profile.modbus.in_flight)
         self._blocks.begin(lambda question: line.frame(unit, question))
-        self._texts = Texts(profile, lambda question: line.frame(unit, question))
+        self._texts.begin(lambda question: line.frame(unit, question))
         self._heard = monotonic()
         return self
 
@@ -81,13 +81,13 @@ class ModbusDriver(Driver):
     async def read(self) -> Reading:
         """Return all signals, in the order of the profile; NaN and BAD for what is not known. What was not due keeps its value and its time."""
         line, words, unit, now = self._line, self._texts, self._unit, monotonic()
-        if line is None or words is None:
+        if line is None:
             return self._lost(None, "closed")
         if not self._pause.over(now):
             return self._lost(None, self.metrics.why)
         until = now + self.timeout
         try:
-            if unit.dead and await self._ask_one(line, self._probe(words), until) is None:
+            if unit.dead and await self._ask_one(line, self._probe(), until) is None:
                 return self._lost(None, self.metrics.why)  # it got no turn
             doubted = now < unit.doubted_until
             batch = self._blocks.due(now, 0.5 * self.timeout if doubted else math.inf, unit.trip)
@@ -98,7 +98,7 @@ class ModbusDriver(Driver):
             if texts:
                 asked = [*asked, *(text.asked for text in texts)]
             if doubted:  # a late reply would shift those behind it: then this one is not the identity
-                asked = [*asked, self._probe(words)]
+                asked = [*asked, self._probe()]
                 unit.strays = 0
             job = await line.ask(unit, asked, deadline=now + batch.period, within=self.timeout, until=until)
             if doubted and (type(job.replies[-1]) is not bytes or unit.strays):
@@ -117,9 +117,9 @@ class ModbusDriver(Driver):
     async def _ask_one(self, line: Line, asked: Asked, until: float) -> Reply:
         return (await line.ask(self._unit, [asked], deadline=until, within=self.timeout, until=until)).replies[0]
 
-    def _probe(self, words: Texts) -> Asked:
+    def _probe(self) -> Asked:
         """Return the question for the identity alone."""
-        return self._blocks.probe() if words.identity is None else words.identity
+        return self._texts.identity or self._blocks.probe()
 
     def _failed(self, error: LinkDown | BadReply) -> Reading:
         """Return the reading after a failure: the first one of a device that answers leaves its values to age."""
@@ -139,8 +139,7 @@ class ModbusDriver(Driver):
         self._identified = 0
         self._blocks.forget()
         self._shown = self._blocks.found[: self._n]
-        if self._texts is not None:
-            self._texts.forget()
+        self._texts.forget()
         return self._lost(kind, why)
 
     def _no_turn(self, line: Line, now: float) -> Reading:
@@ -161,7 +160,7 @@ class ModbusDriver(Driver):
         if first is None:
             return self._no_turn(line, now)
         said, known, unsaid = "", type(first) is bytes or type(alone) is bytes, False
-        if self._texts is not None and self._texts.identity is not None:
+        if self._texts.identity is not None:
             said, known = self._texts.identity_in(first), True
             replies, times = replies[1:], times[1:]
         n = len(batch.blocks)
@@ -179,7 +178,7 @@ class ModbusDriver(Driver):
             return self._no_turn(line, now) if unsaid else self._gone("identity", why)
         self._identified = line.epoch
         self._heard = now
-        if texts and self._texts is not None:
+        if texts:
             self._count("exception", self._texts.take(texts, replies[n : n + len(texts)], begun, self.texts))
         metrics.reads += 1
         metrics.read_errors += bool(refusals)

@@ -100,8 +100,7 @@ class Line:
 
         After a failure nothing of the rest is asked. An urgent job whose time runs out before it is sent raises `LinkDown`, too.
         """
-        job = Job(unit, asked, deadline, within, until, self._loop.create_future())
-        job.urgent = urgent
+        job = Job(unit, asked, deadline, within, until, self._loop.create_future(), urgent)
         if not asked:
             job.end()
             return job.future

@@ -26,10 +26,16 @@ class Text:
 class Texts:
     """The texts of a device. `identity` asks for the one that is its identity, None where that is a number."""
 
-    def __init__(self, profile: Profile, frame: Callable[[Question], Asked]) -> None:
+    def __init__(self, profile: Profile) -> None:
         self._profile = profile
-        made = [Text(spot.name, frame(read(spot.table, spot.address, spot.count))) for spot in text_spots(profile)]
-        self.identity = made.pop(0).asked if profile.identity.text else None
+        self._spots = text_spots(profile)
+        self.identity: Asked | None = None
+        self._texts: list[Text] = []
+
+    def begin(self, frame: Callable[[Question], Asked]) -> None:
+        """Begin with all of them due; `frame` makes what is sent of a question."""
+        made = [Text(spot.name, frame(read(spot.table, spot.address, spot.count))) for spot in self._spots]
+        self.identity = made.pop(0).asked if self._profile.identity.text else None
         self._texts = made
 
     def due(self, now: float) -> list[Text]:

@@ -70,9 +70,11 @@ class Job:
     `future` is done when all is over.
     """
 
-    def __init__(self, unit: Unit, asked: Sequence[Asked], deadline: float, within: float, until: float, future: asyncio.Future[Job]) -> None:
+    def __init__(
+        self, unit: Unit, asked: Sequence[Asked], deadline: float, within: float, until: float, future: asyncio.Future[Job], urgent: bool = False
+    ) -> None:
         self.unit, self.asked, self.deadline, self.within, self.until, self.future = unit, asked, deadline, within, until, future
-        self.urgent = False
+        self.urgent = urgent  # a write, or its reading back: before all reads
         self.todo = list(range(len(asked) - 1, -1, -1))  # places in `asked`, the next one last
         self.left = len(asked)
         self.replies: list[bytes | DeviceSaidNo | None] = [None] * len(asked)

@@ -44,18 +44,39 @@ class Owner(Protocol):
         """Note that what was to be done with the bytes that came went wrong, by a mistake in this program."""
 
 
-class TcpWire(asyncio.BufferedProtocol):
+class _Wire(asyncio.BufferedProtocol):
+    """What both have: an owner, who hears of the end of the connection unless it closed it itself."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._closed = False
+
+    def eof_received(self) -> bool:
+        """Let the transport close."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, unless it closed the connection itself."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._owner.dropped(f"the connection dropped: {words_for(exc)}" if exc else "the connection was closed by the other end")
+            except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
+                self._owner.broken(error)
+
+
+class TcpWire(_Wire):
     """Modbus TCP: replies are told apart by their transaction, so several may be awaited."""
 
     def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
-        self._transport, self._owner = transport, owner
+        super().__init__(owner)
+        self._transport = transport
         self._pending: dict[int, Asked] = {}
         self._unanswered: dict[int, None] = {}  # transactions whose replies may still come, the oldest first
         self._transaction = secrets.randbelow(0x10000)  # not that of an earlier connection
         self._buffer = bytearray(_ROOM)
         self._view = memoryview(self._buffer)
         self._end = 0
-        self._closed = False
 
     def send(self, asked: Asked) -> int:
         """Send a question; return its transaction."""
@@ -124,23 +145,6 @@ class TcpWire(asyncio.BufferedProtocol):
             self._view[self._end : self._end + len(part)] = part
             self.buffer_updated(len(part))
 
-    def eof_received(self) -> bool:
-        """Let the transport close."""
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner, unless it closed the connection itself."""
-        if not self._closed:
-            self._closed = True
-            try:
-                self._owner.dropped(_lost(exc))
-            except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
-                self._owner.broken(error)
-
-
-def _lost(error: Exception | None) -> str:
-    return f"the connection dropped: {words_for(error)}" if error else "the connection was closed by the other end"
-
 
 def _amiss(asked: Asked, unit: int, reply: bytes) -> bytes | DeviceSaidNo | BadReply:
     """Return what is wrong with a reply, from its function code on, that does not begin as it should."""
@@ -152,7 +156,7 @@ def _amiss(asked: Asked, unit: int, reply: bytes) -> bytes | DeviceSaidNo | BadR
         return error
 
 
-class RtuWire(asyncio.BufferedProtocol):
+class RtuWire(_Wire):
     """Modbus RTU: one question at a time; what comes while none is open is dropped and told.
 
     On a serial port (`fd`) a reply comes in many pieces. Its length is known, so nothing is looked at until the last byte can be there: on a line
@@ -161,12 +165,12 @@ class RtuWire(asyncio.BufferedProtocol):
     """
 
     def __init__(self, transport: asyncio.Transport, owner: Owner, byte: float, fd: int | None) -> None:
-        self._transport, self._owner, self._byte, self._fd = cast(Any, transport), owner, byte, fd
+        super().__init__(owner)
+        self._transport, self._byte, self._fd = cast(Any, transport), byte, fd
         self._loop = asyncio.get_running_loop()
         self._asked: Asked | None = None
         self._heard = b""
         self._view = memoryview(bytearray(512))
-        self._closed = False
         self._listens = True
         self._alarm = Alarm(self._listen)
         self._sent = 0.0  # [s]
@@ -260,16 +264,7 @@ class RtuWire(asyncio.BufferedProtocol):
             self._transport.intern_read_ready()
             self._came = True  # what was not there by now
 
-    def eof_received(self) -> bool:
-        """Let the transport close."""
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, unless it closed the connection itself."""
         self._alarm.close()
-        if not self._closed:
-            self._closed = True
-            try:
-                self._owner.dropped(_lost(exc))
-            except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
-                self._owner.broken(error)
+        super().connection_lost(exc)

@@ -30,8 +30,7 @@ def living(number: int) -> Unit:
 
 
 def job(turns: Turns, loop: asyncio.AbstractEventLoop, number: int, deadline: float, *, questions: int = 1, urgent: bool = False) -> Job:
-    made = Job(turns.units.setdefault(number, living(number)), [ASKED] * questions, deadline, 1.0, 1e9, loop.create_future())
-    made.urgent = urgent
+    made = Job(turns.units.setdefault(number, living(number)), [ASKED] * questions, deadline, 1.0, 1e9, loop.create_future(), urgent)
     turns.jobs.append(made)
     return made
 
