@@ -277,6 +277,8 @@ class _Compiler:
                 self.image.place(f"{name}.CERT_DAYS"),
                 int(places[device.profile.place(SAFE_STATE)]) if SAFE_STATE in device.profile.names else -1,
             )
+            if mine:
+                self._heartbeat(name, self.device_rows[name])
         self.freshness = Freshness(uncertain, bad)
         try:
             lines = line_plans(self.device_rows.values())
@@ -285,6 +287,17 @@ class _Compiler:
         else:  # a simulated line is a pty, which has no baud rate; another speed than 1 is refused for a real one elsewhere
             for name, sentence in crowded(lines) if not self.file.cell.simulated and self.speed == 1.0 else ():
                 self.say(("devices", name, "address"), sentence)
+
+    def _heartbeat(self, name: str, row: DeviceRows) -> None:
+        """Refuse a device that would fall to its safe state between two heartbeats: one comes with a poll, and moves with a scan."""
+        heartbeat, scan = row.device.profile.heartbeat, float(self.file.cell.scan) / self.speed
+        if heartbeat is not None and 2.0 * max(row.poll, scan) > heartbeat.timeout:
+            at = ("cell", "scan") if scan > row.poll else ("devices", name, "poll")
+            self.say(
+                at,
+                f"{name} falls to its safe state {heartbeat.timeout:g} s after a heartbeat, and the next would come after {max(row.poll, scan):g} s; "
+                f"{at[-1]} at least every {heartbeat.timeout / 2.0:g} s",
+            )
 
     def _no_tag(self, tag: str) -> str:
         near = difflib.get_close_matches(tag, [*self.bound, *self.file.selectors], 2)

@@ -22,7 +22,7 @@ def load_drivers(devices: Iterable[Device]) -> None:
 
 
 def open_driver(device: Device, *, data: Path, timeout: float = 1.0) -> Driver:
-    """Return the driver of `device`, not entered yet; `timeout` [s] bounds each read and write.
+    """Return the driver of `device`, not entered yet; `timeout` [s] bounds the wait for each answer.
 
     A relative serial port is relative to `data`. Raises `AddressError` when the profile speaks another protocol than the address.
     """

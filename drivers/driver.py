@@ -106,7 +106,8 @@ class Driver(ABC):
 
     Used as ``async with driver:``; entering returns at once, whether or not the device answers, and the driver
     connects and reconnects by itself, after pauses that grow from 0.1 to 2 s. `read` and `write` bound their own time
-    (at most `timeout` [s] each), log once on loss and once on return, and are never cancelled in mid-request by callers other than exit.
+    (`timeout` [s] for the answer to each request), log once on loss and once on return, and are never cancelled in
+    mid-request by callers other than exit.
     """
 
     def __init__(self, device: Device, *, timeout: float = 1.0) -> None:

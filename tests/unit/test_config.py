@@ -214,6 +214,23 @@ def test_an_output_that_is_not_there_is_one_mistake(tmp_path: Path) -> None:
     ]
 
 
+def test_a_poll_or_a_scan_that_lets_a_device_fall_to_its_safe_state_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cell.toml"
+    cell = '[cell]\nid = "one"\nscan = "{}"\n[devices.b]\nprofile = "leach_tank"\naddress = "modbus-tcp://127.0.0.1:2"\npoll = "{}"\n'
+    writes, looks = '[devices.b.tags]\n"FY-2" = "acid_flow_sp"\n', '[devices.b.tags]\n"TT-2" = "temperature"\n'
+    for scan, poll, at in (("100 ms", "6 s", "poll"), ("6 s", "100 ms", "scan")):
+        path.write_text(cell.format(scan, poll) + writes)
+        with pytest.raises(BadInput) as caught:
+            load_cell(path)
+        [problem] = caught.value.problems
+        assert problem.what == f"b falls to its safe state 5 s after a heartbeat, and the next would come after 6 s; {at} at least every 2.5 s"
+        assert path.read_text().splitlines()[problem.where.line - 1].startswith(at)
+        path.write_text(cell.format(scan, poll) + looks)
+        load_cell(path)  # who only looks does not depend on it
+    path.write_text(cell.format("2.5 s", "2.5 s") + writes)
+    load_cell(path)
+
+
 def test_the_end_says_which_outputs_may_still_stand(tmp_path: Path) -> None:
     (tmp_path / "scale.toml").write_text(
         PROFILE.replace("range = [0, 10]", 'range = [0, 10]\naccess = "write"').replace('at = "input:6"', 'at = "holding:6"')
