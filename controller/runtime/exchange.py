@@ -76,7 +76,8 @@ class Exchange:
         self._links = image.part(rows.links)
         self._outputs, self._readback = dense(rows.outputs), dense(plan.readback[rows.outputs])
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
-        self._heartbeat = profile.heartbeat.signal if profile.heartbeat else None
+        # a cell that only watches writes nothing: the heart of another's devices would beat on when that other one is dead
+        self._heartbeat = profile.heartbeat.signal if profile.heartbeat and len(plan.outputs) else None
         self._beaten = -math.inf
         self._beats, self._beat_of = 0, -1  # how often the heartbeat has moved, and for which scan it did last
         self._link: tuple[float, ...] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,5 +80,24 @@ def test_it_moves_with_the_scan_and_stands_still_with_it() -> None:
         assert driver.taken == [1.0, 2.0, 2.0, 2.0, 3.0]
         await exchange.write(plan.safe, 61)
         assert driver.taken[5:] in ([], [None]), "not before it is time"
+
+    asyncio.run(main())
+
+
+def test_a_cell_that_only_watches_writes_nothing(tmp_path: Path) -> None:
+    """Another controller's device has to fall to its safe state when that one dies."""
+    cell = '[cell]\nid = "w"\n[devices.leach]\nprofile = "leach_tank"\naddress = "modbus-tcp://127.0.0.1:1"\ntags = { "TT-1" = "temperature" }\n'
+    path = tmp_path / "watch.toml"
+    path.write_text(cell, encoding="utf-8")
+
+    async def main() -> None:
+        plan = load_cell(path).plan
+        clock, driver = VirtualClock(), Taking(plan.devices["leach"].device)
+        driver._tell(up=True)
+        exchange = Exchange(plan.devices["leach"], driver, ProcessImage(plan.image, plan.freshness), plan, clock)
+        for scan in range(3):
+            clock.time += 1.0
+            await exchange.write(plan.safe, scan)
+        assert driver.taken == []
 
     asyncio.run(main())
