@@ -7,7 +7,7 @@ short, and a repetition inside of a repeated group is refused, since that can ta
 'S S +(?P<value>-?\\d+\\.\\d+) g'
 >>> check_pattern("(a+)+b")
 Traceback (most recent call last):
-ValueError: a group that repeats holds a repetition, at character 5; that can take for ever: write it without one of them
+ValueError: a group that repeats holds a repetition or alternatives, at character 5; that can take for ever: write it without one of them
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check_pattern(pattern: str) -> str:
         re.compile(pattern, re.ASCII)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error.msg} at character {(error.pos or 0) + 1}") from None
-    groups = [False]  # whether each open group holds a repetition
+    groups = [False]  # whether each open group holds a repetition or alternatives
     place, inside = 0, False
     while place < len(pattern):
         letter = pattern[place]
@@ -50,10 +50,10 @@ def check_pattern(pattern: str) -> str:
         elif letter == ")":
             repeats = groups.pop()
             if repeats and _REPEATED.match(pattern, place + 1):
-                what = "a group that repeats holds a repetition"
+                what = "a group that repeats holds a repetition or alternatives"
                 raise ValueError(f"{what}, at character {place + 2}; that can take for ever: write it without one of them")
             groups[-1] |= repeats
-        elif _REPEATED.match(pattern, place):
+        elif letter == "|" or _REPEATED.match(pattern, place):
             groups[-1] = True
         place += 1
     return pattern

@@ -248,7 +248,7 @@ class ModbusDriver(Driver):
         try:
             job = await line.ask(unit, [line.frame(unit, order.question)], deadline=now, within=until - now, until=until, urgent=True)
         except LinkDown as error:
-            return WriteResult.UNKNOWN if error.sent else WriteResult.REFUSED, str(error)
+            return (WriteResult.UNKNOWN, str(error)) if error.sent else (WriteResult.REFUSED, f"not sent: {error}")
         except BadReply as error:
             return WriteResult.UNKNOWN, str(error)
         if isinstance(reply := job.replies[0], DeviceSaidNo):

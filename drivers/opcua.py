@@ -189,7 +189,7 @@ class OpcuaDriver(Driver):
             try:
                 missed |= await writer.write(part)
             except FAILURES as error:
-                why = f"no answer to a write: {why_of(error, self.timeout)}"
+                why = f"the write may or may not be done: {why_of(error, self.timeout)}"
                 self._give_up(session, _kind(error), why)
                 missed |= dict.fromkeys(part.batch.names, Sent(WriteResult.UNKNOWN, why=why))
                 for later in parts[position + 1 :]:
@@ -223,7 +223,7 @@ class OpcuaDriver(Driver):
         try:
             return self._called(method, *await call_method(session.client, bound, sent))
         except FAILURES as error:
-            why = f"no answer to a call: {why_of(error, self.timeout)}"
+            why = f"the call may or may not be done: {why_of(error, self.timeout)}"
             self._give_up(session, _kind(error), why)
             return self._called(method, WriteResult.UNKNOWN, why=why)
 

@@ -193,7 +193,13 @@ class Exchange:
         if not changes:
             return []
         outcomes = await self.driver.write(changes)
-        return [event for outcome in outcomes if outcome.signal != self._heartbeat for event in self._note(outcome)]
+        return [event for outcome in outcomes if self._matters(outcome) for event in self._note(outcome)]
+
+    def _matters(self, outcome: WriteOutcome) -> bool:
+        """Whether an outcome is one to journal: of a heartbeat only that the device itself says no to it, and that it no longer does."""
+        if outcome.signal != self._heartbeat or outcome.result is WriteResult.CONFIRMED:
+            return True
+        return outcome.result is WriteResult.REFUSED and not outcome.why.startswith("not sent")
 
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
         """Return the signals that do not read as what is asked for [eu of each]: as another number, or as none."""

@@ -84,6 +84,37 @@ def test_it_moves_with_the_scan_and_stands_still_with_it() -> None:
     asyncio.run(main())
 
 
+class Refusing(Taking):
+    """A device that takes no heartbeat, until it does."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.answer = WriteOutcome("heartbeat", 1.0, float("nan"), WriteResult.REFUSED, "exception 3")
+
+    async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
+        return [self.answer]
+
+
+def test_a_device_that_refuses_it_is_told_once_and_a_link_that_is_lost_is_not() -> None:
+    async def main() -> None:
+        plan = load_cell(cell_path("demo")).plan
+        clock, driver = VirtualClock(), Refusing(plan.devices["leach"].device)
+        driver._tell(up=True)
+        exchange = Exchange(plan.devices["leach"], driver, ProcessImage(plan.image, plan.freshness), plan, clock)
+        told = []
+        said_no = driver.answer
+        lost = WriteOutcome("heartbeat", 1.0, float("nan"), WriteResult.REFUSED, "not sent: connection lost")
+        taken = WriteOutcome("heartbeat", 1.0, 1.0, WriteResult.CONFIRMED)
+        for answer in (lost, said_no, said_no, lost, taken, said_no):
+            driver.answer = answer
+            clock.time += 1.0
+            told.append([(event.name, event.why) for event in await exchange.write(plan.safe, int(clock.time))])
+        no = [("leach.heartbeat", "exception 3")]
+        assert told == [[], no, [], [], [], no]
+
+    asyncio.run(main())
+
+
 def test_a_cell_that_only_watches_writes_nothing(tmp_path: Path) -> None:
     """Another controller's device has to fall to its safe state when that one dies."""
     cell = '[cell]\nid = "w"\n[devices.leach]\nprofile = "leach_tank"\naddress = "modbus-tcp://127.0.0.1:1"\ntags = { "TT-1" = "temperature" }\n'
