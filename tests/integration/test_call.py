@@ -66,16 +66,11 @@ class Press:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.address = ""
-        self.ready, self.loop, self.end = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self.loop.run_until_complete(self._serve())
-        finally:
-            self.loop.close()
+        self.ready, self.end = threading.Event(), asyncio.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
         server = Server()
         await server.init()
         server.disable_clock()
