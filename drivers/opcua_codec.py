@@ -167,7 +167,9 @@ def _same(value: float, kind: str, n: int) -> NDArray[Any]:
 
 @functools.cache
 def _block(value: float, kind: str, bits: int) -> NDArray[Any]:
-    return np.full(1 << bits, value, dtype=kind)
+    block = np.full(1 << bits, value, dtype=kind)
+    block.flags.writeable = False  # many share it
+    return block
 
 
 def _numbers(values: Any, kind: int) -> FloatArray:

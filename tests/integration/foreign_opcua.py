@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from drivers.device import Address, Device, Policy, Profile, Security, load_profile
+from drivers.driver import Driver
 from drivers.opcua_pki import Pki
+from drivers.tags import Quality
 from tests.unit.test_opcua_pki import Made, make
 
-__all__ = ["PASSWORD", "PROFILE", "URI", "USER", "Foreign", "foreign_server"]
+__all__ = ["PASSWORD", "PROFILE", "URI", "USER", "Foreign", "foreign_server", "good", "reads"]
 
 SERVER = Path(__file__).parent.parent / "foreign" / "server.mjs"
 URI = "urn:foreign:press:application"
@@ -187,3 +191,17 @@ def foreign_server(folder: Path) -> Iterator[Foreign]:
             yield Foreign(process, folder, usual)
         finally:
             process.kill()
+
+
+async def reads(driver: Driver, signal: str) -> float:
+    """Return a signal [eu] as it is read now."""
+    reading = await driver.read()
+    return float(reading.values[driver.device.profile.place(signal)])
+
+
+async def good(driver: Driver, within: float = 8.0) -> None:
+    """Read until every signal is good."""
+    end = time.monotonic() + within
+    while (await driver.read()).quality.max() != Quality.GOOD:
+        assert time.monotonic() < end, driver.metrics.why
+        await asyncio.sleep(0.02)

@@ -23,7 +23,7 @@ from drivers.opcua_pki import Pki
 from drivers.tags import Quality
 from tests.faults.framing import Uacp
 from tests.faults.proxy import Corrupt, Proxy
-from tests.integration.foreign_opcua import PASSWORD, PROFILE, URI, USER, Foreign, foreign_server
+from tests.integration.foreign_opcua import PASSWORD, PROFILE, URI, USER, Foreign, foreign_server, good, reads
 from tests.integration.waiting import widened
 from tests.unit.test_opcua_pki import make
 
@@ -42,19 +42,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
 def server(running: Foreign) -> Iterator[Foreign]:
     yield running
     running.usual()
-
-
-async def reads(driver: Driver, signal: str) -> float:
-    reading = await driver.read()
-    return float(reading.values[driver.device.profile.place(signal)])
-
-
-async def good(driver: Driver, within: float = 8.0) -> None:
-    """Read until every signal is good."""
-    end = time.monotonic() + within
-    while (await driver.read()).quality.max() != Quality.GOOD:
-        assert time.monotonic() < end, driver.metrics.why
-        await asyncio.sleep(0.02)
 
 
 async def refusal(driver: Driver, says: str, within: float = 8.0) -> str:

@@ -20,7 +20,7 @@ from drivers.driver import Driver, WriteResult
 from drivers.tags import Quality
 from tests.faults.framing import Uacp, service
 from tests.faults.proxy import Direction, Proxy
-from tests.integration.foreign_opcua import Foreign, foreign_server
+from tests.integration.foreign_opcua import Foreign, foreign_server, good, reads
 
 pytestmark = pytest.mark.wire
 
@@ -53,18 +53,6 @@ def proxy_of(server: Foreign) -> Proxy:
     return Proxy("127.0.0.1", Address.parse(server.endpoint).port, Uacp, service)
 
 
-async def read(driver: Driver, signal: str) -> float:
-    reading = await driver.read()
-    return float(reading.values[driver.device.profile.place(signal)])
-
-
-async def good(driver: Driver, within: float = 8.0) -> None:
-    end = time.monotonic() + within
-    while (await driver.read()).quality.max() != Quality.GOOD:
-        assert time.monotonic() < end, driver.metrics.why
-        await asyncio.sleep(0.02)
-
-
 async def moves(driver: Driver, within: float = 5.0) -> None:
     """Wait until all signals are good and one that counts has changed."""
     await good(driver)
@@ -82,7 +70,7 @@ async def lost(driver: Driver, times: int) -> None:
     """Wait until the link was lost so often; what does not change is shown as it is, or not at all."""
     end = time.monotonic() + 6.0
     while driver.metrics.losses < times:
-        shown = await read(driver, "temperature")
+        shown = await reads(driver, "temperature")
         assert shown == 20.0 or math.isnan(shown)
         assert time.monotonic() < end, "nobody has noticed"
         await asyncio.sleep(0.02)
@@ -98,7 +86,7 @@ def test_what_is_more_than_a_server_takes_at_once_goes_in_parcels(server: Foreig
             assert server.ask("get", name="Level")["value"] == -7
             assert server.ask("get", name="Running")["value"] is False
             await moves(driver)
-            assert {name: await read(driver, name) for name in SETPOINTS} == SETPOINTS
+            assert {name: await reads(driver, name) for name in SETPOINTS} == SETPOINTS
             outcome = await driver.call("dose", {"speed": 50.0, "steps": 3.0})
             assert outcome.result is WriteResult.CONFIRMED, outcome
             back = await driver.write({"speed": 10.0, "level": -5.0, "steps": 7.0, "running": 1.0})
