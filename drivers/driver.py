@@ -44,13 +44,21 @@ class WriteResult(Enum):
 
 
 class WriteOutcome(NamedTuple):
-    """The outcome of writing one signal: what was asked, what is there now (NaN when not known), and why it failed."""
+    """The outcome of writing one signal: what was asked, what is there now (NaN when not known), and why it failed.
+
+    Where nothing was sent, `why` begins with "not sent".
+    """
 
     signal: str
     asked: float
     found: float
     result: WriteResult
     why: str = ""
+
+    @property
+    def denied(self) -> bool:
+        """Whether the device itself said no."""
+        return self.result is WriteResult.REFUSED and not self.why.startswith("not sent")
 
 
 @dataclass(frozen=True, slots=True)

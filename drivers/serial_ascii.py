@@ -289,7 +289,7 @@ class SerialAsciiDriver(Driver):
         signal, command = self.device.profile.signals.get(name), self._dialogue.writes.get(name)
         if signal is None or command is None:
             what = "not a signal" if signal is None else "only read"
-            return self._outcome(name, value, WriteResult.REFUSED, f"{name} is {what} in profile {self.device.profile.id}")
+            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {name} is {what} in profile {self.device.profile.id}")
         if why := signal.refusal(value):
             return self._outcome(name, value, WriteResult.REFUSED, why)
         wire = (value - signal.offset) / signal.scale

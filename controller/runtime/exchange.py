@@ -197,9 +197,7 @@ class Exchange:
 
     def _matters(self, outcome: WriteOutcome) -> bool:
         """Whether an outcome is one to journal: of a heartbeat only that the device itself says no to it, and that it no longer does."""
-        if outcome.signal != self._heartbeat or outcome.result is WriteResult.CONFIRMED:
-            return True
-        return outcome.result is WriteResult.REFUSED and not outcome.why.startswith("not sent")
+        return outcome.signal != self._heartbeat or outcome.result is WriteResult.CONFIRMED or outcome.denied
 
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
         """Return the signals that do not read as what is asked for [eu of each]: as another number, or as none."""
