@@ -40,7 +40,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 # Every benchmark runs, whatever another one finds. First comes what each peer costs by itself, and which ones cannot be run here and why:
-# libmodbus needs gcc and libmodbus-dev, Telegraf go, the OPC UA source cargo, node-opcua npm; the first time takes some minutes to build them.
+# libmodbus needs gcc and libmodbus-dev, Telegraf go, the OPC UA source cargo and cmake, node-opcua npm; the first time takes some minutes to build them.
 bench: $(VENV)/.dev
 	-@$(MAKE) --silent --no-print-directory $(PEERS)
 	@echo "== peers"; cd benchmarks && ../$(BIN)/python -m peers

@@ -21,11 +21,11 @@ HERE = Path(__file__).parent
 def source(items: int = 1000, changes: float = 10_000.0, *, mixed: int = 0) -> Peer:
     """Return a server of ``v0`` to ``v<items - 1>``, `changes` of them changing a second, every `mixed`-th an Int32 and the others Double.
 
-    ``hello["port"]`` is where. `ask` says changes and notifications since the last time: changes counted once for each client that monitors the
-    variable; ``ask("rate 5000")`` changes the rate as well. Raises `Missing`. Built when it has to be, which takes some minutes. Take a new one for
-    each client: async-opcua 0.19 goes on noticing, and counting, the items of a subscription that was deleted.
+    ``hello["port"]`` is where. `ask` says changes, and notifications sent, since the last time; ``ask("rate 5000")`` changes the rate as well. It
+    samples each ``items / 200`` ms at best, and sends what has changed by number, backwards where sampling and publishing interval are the same.
+    Raises `Missing`. Built when it has to be, which takes half a minute.
     """
-    program = built(HERE / "opcua_source/build", slow="opcua_source, an OPC UA server; some five minutes")
+    program = built(HERE / "opcua_source/build", slow="opcua_source, an OPC UA server; half a minute")
     return Peer([program, str(items), f"{changes:g}", str(mixed)])
 
 
