@@ -32,6 +32,9 @@ _TIMES: Final = _TICKS | 16 | 32  # with their picoseconds
 _NO_HANDLES: Final[UInts] = np.empty(0, dtype=np.uint32)
 _1970: Final = 116_444_736_000_000_000  # [100 ns] from 1601
 _MOST: Final = (2**63 - 1) // 100  # [100 ns] what nanoseconds can say, until 2262
+_YEARS: Final = ((_1970 >> 48) + 1, (_1970 + _MOST >> 48) - 1)  # the two highest bytes of times from 1971 to 2261
+_UINT: Final = np.dtype("<u4")
+_LONG: Final = np.dtype("<i8")
 _IN_TENS: Final = (np.minimum(np.arange(2**16), 9999) // 100).astype(np.int8)  # [ns] of 10 ps; more than 9,999 count as that (part 6, 5.2.2.17)
 _LEARNED: Final = 32  # layouts that are kept
 
@@ -61,6 +64,8 @@ class Columns(NamedTuple):
     start: IndexArray | range  # where each DataValue is in the message
     end: int  # where all of them end
     one_kind: int = -1  # the type of all; -1 where they may differ
+    good: bool = False  # whether all are known to have status 0
+    finite: bool = False  # whether all values are known to be finite
 
     def at(self, places: IndexArray) -> Columns:
         """Return those at some positions."""
@@ -77,7 +82,7 @@ class Columns(NamedTuple):
     def with_number(self, place: int, kind: int, number: float) -> Columns:
         """Return the one at a position as a number that was found inside of it."""
         one = self.at(np.array([place]))
-        return one._replace(kind=np.array([kind], dtype=np.uint8), value=np.array([number]), one_kind=kind)
+        return one._replace(kind=np.array([kind], dtype=np.uint8), value=np.array([number]), one_kind=kind, finite=False)
 
 
 def nanoseconds(ticks: TimeArray, tens: NDArray[np.uint16] | None = None) -> TimeArray:
@@ -96,10 +101,7 @@ def nanoseconds(ticks: TimeArray, tens: NDArray[np.uint16] | None = None) -> Tim
 
 @functools.cache
 def _row(code: int, lead: int) -> np.dtype[Any]:
-    """Return the layout of one DataValue of fixed size behind `lead` bytes (0, or 4 of a handle).
-
-    Besides its fields it has `times`, the source's and the server's, where they are alike.
-    """
+    """Return the layout of one DataValue of fixed size behind `lead` bytes (0, or 4 of a handle)."""
     mask, kind = code >> 8, code & 0xFF
     fields: list[tuple[str, str]] = [("handle", "<u4")] if lead else []
     fields.append(("mask", "u1"))
@@ -107,24 +109,37 @@ def _row(code: int, lead: int) -> np.dtype[Any]:
         fields.append(("kind", "u1"))
         if FIXED.get(kind):
             fields.append(("value", NUMBERS.get(kind, f"V{FIXED[kind]}")))
-    fields += [(name, type_) for bit, name, type_ in _TAIL if mask & bit]
-    plain = np.dtype(fields)
-    formats: dict[str, tuple[Any, int]] = {name: plain.fields[name][:2] for name in plain.names or ()}  # type: ignore[index]
-    if mask & _TIMES in (_TICKS, _TIMES):
-        one: list[tuple[str, str]] = [("ticks", "<i8"), ("tens", "<u2")][: 1 if mask & _TIMES == _TICKS else 2]
-        formats["times"] = (np.dtype((one, (2,))), formats["source"][1])
-    return np.dtype(
-        {
-            "names": list(formats),
-            "formats": [format_ for format_, _ in formats.values()],
-            "offsets": [offset for _, offset in formats.values()],
-            "itemsize": plain.itemsize,
-        }
-    )
+    return np.dtype(fields + [(name, type_) for bit, name, type_ in _TAIL if mask & bit])
+
+
+class _Shape(NamedTuple):
+    """A row of `_row`: its bytes, and where in it the fields are; 0 for what it does not have."""
+
+    size: int
+    value: int
+    type: np.dtype[Any]  # of the value
+    top: int  # the byte of the value that has most of the exponent; 0 where all values are finite
+    status: int
+    source: int
+    server: int
+
+
+@functools.cache
+def _shape(code: int, lead: int) -> _Shape:
+    row, kind = _row(code, lead), code & 0xFF
+    places = {name: field[1] for name, field in (row.fields or {}).items()}
+    value = places.get("value", 0)
+    type_ = np.dtype(NUMBERS.get(kind, "V0"))
+    top = value + type_.itemsize - 1 if type_.kind == "f" else 0
+    return _Shape(row.itemsize, value, type_, top, *(places.get(name, 0) for name in ("status", "source", "server")))
 
 
 def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
-    """Return the values when all have the mask and type of the first; None when they do not."""
+    """Return the values when all have the mask and type of the first; None when they do not.
+
+    What values mostly are (good, finite, of these years) is told by comparing the same byte of all rows: with cold caches an array operation
+    costs three times as much.
+    """
     first = at + lead
     if first >= len(data) or (mask := data[first]) > 63:
         return None
@@ -136,28 +151,60 @@ def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
     code = mask << 8 | kind
     step = _SIZES[code] + lead
     end = at + n * step
-    if not _SIZES[code] or end > len(data) or data[first:end:step] != bytes((mask,)) * n:
+    if not _SIZES[code] or end > len(data) or data[first:end:step] != _repeated(mask, n):
         return None
-    if mask & 1 and data[first + 1 : end : step] != bytes((kind,)) * n:
+    if mask & 1 and data[first + 1 : end : step] != _repeated(kind, n):
         return None
-    rows = np.frombuffer(data, _row(code, lead), n, at)
-    if mask & _TIMES in (_TICKS, _TIMES):
-        times = rows["times"].T
-        source, server = nanoseconds(times["ticks"], times["tens"] if mask & 16 else None)
+    shape = _shape(code, lead)
+    if kind in NUMBERS:
+        value = _numbers(np.ndarray((n,), shape.type, data, at + shape.value, (step,)), kind)
+        tops = data[at + shape.top : end : step] if shape.top else b""
+        finite = 0x7F not in tops and 0xFF not in tops
     else:
-        source = nanoseconds(rows["source"], rows["source10ps"] if mask & 16 else None) if mask & _SOURCE else _same(0, "i8", n)
-        server = nanoseconds(rows["server"], rows["server10ps"] if mask & 32 else None) if mask & _SERVER else _same(0, "i8", n)
-    return Columns(
-        rows["handle"] if lead else _NO_HANDLES,
-        _same(kind, "u1", n),
-        _numbers(rows["value"], kind) if kind in NUMBERS else _same(math.nan, "f8", n),
-        rows["status"].astype(np.uint32) if mask & _STATUS else _same(0, "u4", n),
-        source,
-        server,
-        range(first, end, step),
-        end,
-        kind,
-    )
+        value, finite = _same(math.nan, "f8", n), False
+    good = not mask & _STATUS or _zero(data, at + shape.status, end, step, 4)
+    status = _same(0, "u4", n) if good else np.ndarray((n,), _UINT, data, at + shape.status, (step,)).astype(np.uint32)
+    source_at, server_at = at + shape.source, at + shape.server
+    if mask & _TIMES in (_TICKS, _TIMES):
+        source, server = _times(data, (source_at, server_at), end, step, n, tens=bool(mask & 16))
+    else:
+        source = _times(data, (source_at,), end, step, n, tens=bool(mask & 16))[0] if mask & _SOURCE else _same(0, "i8", n)
+        server = _times(data, (server_at,), end, step, n, tens=bool(mask & 32))[0] if mask & _SERVER else _same(0, "i8", n)
+    handle = np.ndarray((n,), _UINT, data, at, (step,)) if lead else _NO_HANDLES
+    return Columns(handle, _same(kind, "u1", n), value, status, source, server, range(first, end, step), end, kind, good, finite)
+
+
+@functools.lru_cache(64)
+def _repeated(byte: int, n: int) -> bytes:
+    return bytes((byte,)) * n
+
+
+def _zero(data: bytes, start: int, end: int, step: int, size: int) -> bool:
+    """Whether `size` bytes are 0 in all rows."""
+    first = data[start:end:step]
+    zeros = _repeated(0, len(first))
+    return first == zeros and all(data[byte:end:step] == zeros for byte in range(start + 1, start + size))
+
+
+def _times(data: bytes, starts: tuple[int, ...], end: int, step: int, n: int, *, tens: bool) -> TimeArray:
+    """Return times [ns] since 1970 as `nanoseconds` does, shape (len(starts), n); with their picoseconds in `tens` behind each.
+
+    `starts` are one or two places in the first row.
+    """
+    ticks: TimeArray = np.ndarray((len(starts), n), _LONG, data, starts[0], (starts[-1] - starts[0], step))
+    for start in starts:
+        low, high = data[start + 6], data[start + 7]
+        if not (
+            _YEARS[0] <= (high << 8 | low) <= _YEARS[1]
+            and data[start + 6 : end : step] == _repeated(low, n)
+            and data[start + 7 : end : step] == _repeated(high, n)
+            and not (tens and not _zero(data, start + 8, end, step, 2))
+        ):
+            return nanoseconds(ticks, np.ndarray(ticks.shape, "<u2", data, starts[0] + 8, ticks.strides) if tens else None)
+    since = ticks.copy()
+    since -= _1970
+    since *= 100
+    return since
 
 
 def _same(value: float, kind: str, n: int) -> NDArray[Any]:

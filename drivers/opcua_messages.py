@@ -54,6 +54,10 @@ _VALUE: Final = 13  # attribute
 _BOTH: Final = 2  # source and server timestamps
 _1601: Final = 116_444_736_000_000_000  # [100 ns] from 1601 to 1970
 _HEADER: Final = struct.Struct("<qIIB")
+_USUAL: Final = struct.Struct("<HHqII8s")  # a reply's type, as most servers write it, and header
+_NOTHING_MORE: Final = (b"\0\0\0\0\0\0\0\0", b"\0\xff\xff\xff\xff\0\0\0")  # in a header, in the two ways to say so
+_CHANGES: Final = struct.pack("<HHB", 1, 811, 1)  # the type of a data change, as most servers write it
+_NO_DIAGNOSTICS: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff")
 _COUNT: Final = struct.Struct("<i")
 _ACKNOWLEDGED: Final = struct.Struct("<II")
 _TYPE: Final = struct.Struct("<HH")
@@ -159,6 +163,10 @@ def property_reply(data: bytes, n: int, handle: int) -> list[bytes]:
 
 def reply(data: bytes) -> Reply:
     """Return the header of a reply; raise `Malformed`."""
+    if len(data) >= _USUAL.size:
+        form, kind, time, handle, result, more = _USUAL.unpack_from(data)
+        if form == 1 and more in _NOTHING_MORE:
+            return Reply(kind, time, handle, result, _USUAL.size)
     try:
         if data[0] == 1 and data[1] == 0:
             kind, at = data[2] | data[3] << 8, 4
@@ -171,7 +179,7 @@ def reply(data: bytes) -> Reply:
     except (struct.error, IndexError):
         raise Malformed(f"a reply of {len(data)} bytes") from None
     at += 16
-    if data[at : at + 8] in (b"\0\0\0\0\0\0\0\0", b"\0\xff\xff\xff\xff\0\0\0"):  # nothing more, in the two ways to say so
+    if data[at : at + 8] in _NOTHING_MORE:
         return Reply(kind, time, handle, result, at + 8)
     at = skip_diagnostic(data, at)
     n, at = length(data, at)
@@ -193,7 +201,7 @@ def _expect(data: bytes, asked: int, handle: int | None) -> Reply:
 
 
 def _end(data: bytes, at: int) -> None:
-    if (end := skip_diagnostics(data, at)) != len(data):
+    if data[at:] not in _NO_DIAGNOSTICS and (end := skip_diagnostics(data, at)) != len(data):
         raise Malformed(f"{len(data) - end} bytes behind the end of a reply")
 
 
@@ -243,6 +251,8 @@ def publish_reply(data: bytes) -> Publication:
 
 def _part(data: bytes, at: int) -> tuple[int, int]:
     """Return the kind of an extension object with a binary body, and where its length is."""
+    if data[at : at + 5] == _CHANGES:
+        return DATA_CHANGE, at + 5
     start, at = at, skip_node(data, at)
     if at >= len(data) or data[at] != 1:
         raise Malformed(f"a notification without its bytes at byte {at}")

@@ -167,7 +167,7 @@ class Table:
         """
         taken = Taken()
         self._latest = max(self._latest, received)
-        good = not np.logical_or.reduce(columns.status)
+        good = columns.good or not np.logical_or.reduce(columns.status)
         if not good:
             taken.overflows = int(((columns.status & OVERFLOW) == OVERFLOW).sum())
             taken.changed = bool((columns.status & _SEMANTICS).any())
@@ -186,11 +186,11 @@ class Table:
         value, at = columns.value, places.at
         if self._scaled:
             value = value * self._scale[at] + self._offset[at]
-        if not np.logical_and.reduce(np.isfinite(value)):
+        if (self._scaled or not columns.finite) and not np.logical_and.reduce(np.isfinite(value)):
             return False
         if places.whole:  # nothing of what was known remains
             self.value, self.source, self.server = value, columns.source, columns.server
-            self.quality, self.received = self._all_good, np.full(len(value), received)
+            self.quality, self.received = self._all_good, _everywhere(received, value.shape)
             self._lent = True
             return True
         self._own()
@@ -279,12 +279,17 @@ class Table:
         """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
         received = self.received
         if current >= self._latest and not self._doubts:
-            received = np.ndarray(received.shape, np.float64, _DOUBLE.pack(current), 0, (0,))  # the same for all, at the cost of one
+            received = _everywhere(current, received.shape)
         elif current > -math.inf:
             later = np.maximum(received, current)
             received = np.where(self.doubt == 0, later, received) if self._doubts else later
         self._lent = True
         return Reading(self.value, self.quality, self.source, received, self.server)
+
+
+def _everywhere(value: float, shape: tuple[int, ...]) -> FloatArray:
+    """Return the same number for all, at the cost of one; it cannot be written to."""
+    return np.ndarray(shape, np.float64, _DOUBLE.pack(value), 0, (0,))
 
 
 def _element(element: int) -> _Field:

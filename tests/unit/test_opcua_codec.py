@@ -154,6 +154,51 @@ def test_picoseconds_stand_where_the_standard_has_them() -> None:
     assert (found.source[0], found.server[0], found.end) == (1012, 3056, len(data))
 
 
+EDGE_TICKS = [0, -1, 1, 116_444_736_000_000_000, 2**63 - 1, -(2**63)]
+EDGE_TICKS += [(high << 48) + below for high in (0x019D, 0x019E, 0x02E5, 0x02E6) for below in (-1, 0)]
+EDGE_TENS = [0, 1, 99, 100, 9999, 10_000, 65_535]
+EDGE_FLOATS = [0.0, -1.5, math.inf, -math.inf, math.nan, 3e38, -3e38]
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> tuple[int, int, list[bytes]]:
+    """Return mask, type and rows of DataValues that have both: usual ones, but for one field of one or all at an edge."""
+    mask, kind = draw(st.integers(0, 63)), draw(st.sampled_from([4, 7, 9, 10, 11, 13]))
+    how = {4: "<h", 7: "<I", 9: "<Q", 10: "<f", 11: "<d", 13: "<q"}[kind]
+    edges = [*EDGE_FLOATS, *([1e308, -1e308] if kind == 11 else [])] if kind in (10, 11) else [0, 1, 2**15 - 1]
+    usual = 133_900_000_000_000_000 + draw(st.integers(0, 2**40))
+    ticks = [*EDGE_TICKS, usual + 2**57, usual + 2**48]
+    tail = [(2, "<I", 0, [1, 0x80, 0x8000, 0x80340000, 0x480]), (4, "<q", usual, ticks), (16, "<H", 0, EDGE_TENS)]
+    fields = [(1, how, 1, edges), *tail, (8, "<q", usual + 7, ticks), (32, "<H", 0, EDGE_TENS)]
+    n, odd = draw(st.integers(1, 6)), draw(st.sampled_from([field for field in fields if field[0] & mask] or fields[:1]))
+    at, edge = draw(st.integers(-1, n - 1)), draw(st.sampled_from(odd[3]))
+    rows = []
+    for place in range(n):
+        row = bytes([mask, kind] if mask & 1 else [mask])
+        for bit, pack, mostly, _ in fields:
+            if mask & bit:
+                row += struct.pack(pack, edge if at in (place, -1) and bit == odd[0] else mostly)
+        rows.append(row)
+    return mask, kind, rows
+
+
+@settings(max_examples=400)
+@given(alike(), st.booleans())
+def test_values_that_are_alike_are_decoded_as_among_others(found: tuple[int, int, list[bytes]], handles: bool) -> None:
+    """The quick way for a message of one mask and type says what the way for any message says."""
+    mask, kind, rows = found
+    lead = [struct.pack("<I", place) if handles else b"" for place in range(len(rows) + 1)]
+    other = bytes([1, 1, 1]) if mask != 1 or kind != 1 else bytes([0])
+    data = b"".join(one + row for one, row in zip(lead, rows, strict=False))
+    quick = Decoder().decode(data, 0, len(rows), 4 * handles)
+    any_way = Decoder().decode(data + lead[-1] + other, 0, len(rows) + 1, 4 * handles)
+    for name in ("handle", "kind", "value", "status", "source", "server"):
+        np.testing.assert_array_equal(getattr(quick, name), getattr(any_way, name)[: len(rows) if name != "handle" or handles else 0], name)
+    assert quick.end == len(data)
+    assert not quick.good or not quick.status.any()
+    assert not quick.finite or np.isfinite(quick.value).all()
+
+
 @settings(max_examples=150, deadline=None)
 @given(runs(list(SCALARS)))
 def test_values_of_every_type_are_as_asyncua_decodes_them(sent: list[ua.DataValue]) -> None:
@@ -190,7 +235,7 @@ def test_equal_layouts_are_learned_once() -> None:
     assert decoder.learned == 1
 
 
-@pytest.mark.parametrize("when", [datetime(1601, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)])
+@pytest.mark.parametrize("when", [datetime(*day, tzinfo=UTC) for day in ((1601, 1, 1), (1969, 12, 31), (2262, 4, 12), (2262, 10, 1), (9999, 12, 31))])
 def test_a_time_that_nanoseconds_cannot_say_is_none(when: datetime) -> None:
     data = struct_to_binary(ua.DataValue(ua.Variant(1.0, V.Double), SourceTimestamp=when, SourcePicoseconds=9999))
     assert Decoder().decode(data, 0, 1).source[0] == 0
