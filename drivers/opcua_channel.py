@@ -17,13 +17,13 @@ from asyncua.client.ua_client import UaClient, UASocketProtocol
 from asyncua.common.connection import SecureConnection
 from asyncua.common.utils import Buffer
 from asyncua.crypto.security_policies import SecurityPolicyNone
-from asyncua.ua.ua_binary import nodeid_to_binary, struct_from_binary
+from asyncua.ua.ua_binary import nodeid_to_binary, struct_from_binary, uatcp_to_binary
 
 from drivers import opcua_messages as messages
 
-__all__ = ["Channel", "bound_frames"]
+__all__ = ["Channel", "bound_frames", "calm"]
 
-_CHUNK: Final = 65_535  # [B] the largest chunk that asyncua announces it takes
+_CHUNK: Final = 2**16  # [B] the largest chunk that we take
 _HEADER: Final = struct.Struct("<4sIIIII")  # of a message in one chunk: type, size, channel, token, number, request (part 6, 6.7.2)
 _MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
 
@@ -140,6 +140,20 @@ class _Taker:
 class _BoundedProtocol(UASocketProtocol):
     """asyncua's protocol, which would collect what a peer announces, however much that is."""
 
+    async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> ua.Acknowledge:
+        """Say what we take, and keep to what the server takes: asyncua announces 2 GiB, and has the sizes of the answer the wrong way round."""
+        if self.transport is None:
+            raise ConnectionError("connection lost")
+        sizes = {"ReceiveBufferSize": ua.UInt32(_CHUNK), "SendBufferSize": ua.UInt32(_CHUNK), "MaxMessageSize": ua.UInt32(_MESSAGE)}
+        hello = ua.Hello(**sizes, MaxChunkCount=ua.UInt32(max_chunkcount), EndpointUrl=ua.String(url))
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._callbackmap[0] = answer
+        self.transport.write(uatcp_to_binary(ua.MessageType.Hello, hello))  # type: ignore[arg-type]
+        acknowledged: ua.Acknowledge = await asyncio.wait_for(answer, self.timeout)
+        limits = self._connection._limits
+        limits.max_recv_buffer, limits.max_send_buffer = _CHUNK, min(acknowledged.ReceiveBufferSize, _CHUNK)
+        return acknowledged
+
     def data_received(self, data: bytes) -> None:
         if not self.receive_buffer and self._take_plain(data):
             return
@@ -176,6 +190,11 @@ def _frame(connection: SecureConnection, body: bytes, request: int) -> bytes:
     connection._sequence_number = number
     token = connection.security_token
     return _HEADER.pack(b"MSGF", size, token.ChannelId, token.TokenId, number, request) + body
+
+
+def calm(client: Client) -> None:
+    """Let asyncua look after subscriptions of its own, those of events, each 2 s; it wakes up twice a second for them, whether it has any or not."""
+    client._stale_check_interval = 2.0
 
 
 def bound_frames(uaclient: UaClient) -> None:

@@ -21,7 +21,7 @@ from cryptography import x509
 
 from drivers.address import Policy, Security
 from drivers.opcua_certificate import CertificateRefused, fingerprint
-from drivers.opcua_channel import bound_frames
+from drivers.opcua_channel import bound_frames, calm
 from drivers.opcua_pki import Own, Pki, PkiError
 from drivers.secret import SecretError, read_secret
 
@@ -54,6 +54,7 @@ class SecuredClient(Client):
     def __init__(self, url: str, timeout: float, **options: Any) -> None:
         super().__init__(url, timeout, **options)
         bound_frames(self.uaclient)
+        calm(self)
         self._patience = timeout  # [s] of each request
         self.certificates: list[x509.Certificate] = []  # that this link depends on
         self._checked: tuple[bytes, str] | None = None  # the certificate with its chain, and the application that it is for

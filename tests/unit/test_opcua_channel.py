@@ -14,6 +14,7 @@ from asyncua.client.ua_client import UASocketProtocol
 from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import Buffer
 from asyncua.crypto.security_policies import SecurityPolicyNone
+from asyncua.ua.ua_binary import struct_from_binary, uatcp_to_binary
 
 from drivers import opcua_channel
 
@@ -21,6 +22,7 @@ DRIVERS = Path(__file__).parents[2] / "drivers"
 CHANNEL = DRIVERS / "opcua_channel.py"
 PROTOCOL = {"_request_handle", "_request_id", "_callbackmap", "_connection", "_fail_all_pending"}
 CLIENT = {"_timeout", "_pre_request_hook", "_on_transport_lost", "_is_session_closing", "_make_protocol"}
+WHOLE = {"_stale_check_interval"}
 SESSION = {"_send_request", "_subscription_callbacks"}
 CONNECTION = {"_incoming_size", "_incoming_parts", "_peer_sequence_number", "_sequence_number", "_limits"}
 BUFFER = {"_data", "_cur_pos", "_size"}
@@ -35,7 +37,7 @@ def private_names(path: Path) -> set[str]:
 
 
 def test_the_private_names_are_those_that_are_checked_here() -> None:
-    assert private_names(CHANNEL) | {"_fail_all_pending"} == PROTOCOL | CLIENT | SESSION | CONNECTION | BUFFER  # that one is called on itself
+    assert private_names(CHANNEL) | {"_fail_all_pending"} == PROTOCOL | CLIENT | WHOLE | SESSION | CONNECTION | BUFFER  # that one is called on itself
 
 
 @pytest.mark.parametrize("path", sorted(set(DRIVERS.glob("opcua*.py")) - {CHANNEL}), ids=lambda path: path.name)
@@ -48,6 +50,7 @@ def test_they_are_where_they_are_expected() -> None:
     client = Client("opc.tcp://127.0.0.1:1")
     assert asyncua.__file__
     assert all(hasattr(client.uaclient, name) for name in CLIENT)
+    assert all(hasattr(client, name) for name in WHOLE)
     assert all(hasattr(client.uaclient.session, name) for name in SESSION)
     protocol = UASocketProtocol()
     assert all(hasattr(protocol, name) for name in PROTOCOL)
@@ -153,5 +156,55 @@ def test_a_message_that_is_not_of_this_channel_ends_it(spoil: int) -> None:
         protocol.data_received(bytes(data))
         assert transport.closed
         assert not future.done()
+
+    asyncio.run(main())
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("size", [8_192, 65_536])
+def test_the_sizes_that_both_sides_announce_are_kept_to(size: int) -> None:
+    """A chunk of just what we said, in pieces, is taken; none larger than the server takes is sent, and one byte more than we take ends it."""
+
+    async def main() -> None:
+        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
+        opcua_channel.bound_frames(uaclient)
+        protocol, wire = uaclient._make_protocol(), Wire()
+        protocol.connection_made(wire)  # type: ignore[arg-type]
+        asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
+        await asyncio.sleep(0)
+        [sent] = wire.written
+        hello = struct_from_binary(ua.Hello, Buffer(sent[8:]))
+        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, size, hello.ReceiveBufferSize, 0, 0)))
+        await asked
+        connection = protocol._connection
+        connection.security_token.ChannelId, connection.security_token.TokenId = 7, 13
+        connection._peer_sequence_number = 0
+        server = SecureConnection(SecurityPolicyNone(), TransportLimits(hello.ReceiveBufferSize, hello.ReceiveBufferSize, 0, 0))
+        server.security_token.ChannelId, server.security_token.TokenId = 7, 13
+        body = b"x" * (hello.ReceiveBufferSize - 24)
+        data = server.message_to_binary(body, request_id=1)
+        assert len(data) == hello.ReceiveBufferSize
+        reply = protocol._callbackmap[1] = asyncio.get_running_loop().create_future()
+        protocol.data_received(data[:40_000])
+        protocol.data_received(data[40_000:])
+        assert opcua_channel._bytes(await reply) == body
+        large = opcua_channel._frame(connection, b"y" * 100_000, 5)
+        assert int.from_bytes(large[4:8], "little") == size
+        assert not wire.closed
+        protocol.data_received(b"MSGF" + (hello.ReceiveBufferSize + 1).to_bytes(4, "little") + b"z" * 40_000)
+        assert wire.closed
 
     asyncio.run(main())
