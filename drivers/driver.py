@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -183,6 +184,14 @@ class Driver(ABC):
     @abstractmethod
     async def __aexit__(self, *exc_info: object) -> None:
         """Close the link. Leaves no task, socket or file behind; takes at most 0.5 s."""
+
+    async def due(self, left: float, period: float) -> bool:
+        """Wait for the time of the next read, with `left` [s] of a `period` to go.
+
+        A device that tells of changes may set the time itself, a little before or after: returns whether it has.
+        """
+        await asyncio.sleep(left)
+        return False
 
     @abstractmethod
     async def read(self) -> Reading:

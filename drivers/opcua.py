@@ -79,7 +79,9 @@ class OpcuaDriver(Driver):
         """Return all signals, in the order of the profile, with the device's own quality and source times."""
         if not self._open:
             return self._lost(None, "closed")
-        session = await self._ready()
+        session = self._session
+        if session is None or self._task is not None:
+            session = await self._ready()
         if session is None:
             return self._lost(None, self._why)
         where = self.device.address
@@ -89,7 +91,8 @@ class OpcuaDriver(Driver):
             if session.closed:
                 raise ConnectionError("connection lost")
             await session.refresh()
-            await self._recheck()
+            if time.monotonic() >= self._recheck_due:
+                await self._recheck()
         except WrongDevice as error:
             return self._give_up(session, "identity", str(error))
         except Lost as error:
@@ -104,10 +107,17 @@ class OpcuaDriver(Driver):
         self._tell(up=True)
         return session.reading()
 
+    async def due(self, left: float, period: float) -> bool:
+        """Wait for the next publication, from shortly before the end of a period on; where nothing is published, for its end."""
+        session = self._session
+        if session is None or session.subscription is None:
+            return await super().due(left, period)
+        return await session.subscription.due(left, period)
+
     async def _recheck(self) -> None:
         """Raise `NotSecured` when somebody has taken away the trust in the server meanwhile."""
-        if self._client is not None and time.monotonic() >= self._recheck_due:
-            self._recheck_due = time.monotonic() + _RECHECK
+        self._recheck_due = time.monotonic() + _RECHECK
+        if self._client is not None:
             await self._client.recheck()
 
     def _lose(self, events: int) -> None:

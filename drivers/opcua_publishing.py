@@ -36,6 +36,8 @@ class Publishing:
         self._waiting = 0  # requests that are with the server
         self._most = _IN_FLIGHT
         self._closed = False
+        self._news: asyncio.Future[bool] | None = None  # who waits for a publication
+        self._soonest = 0.0  # [s] monotonic, of one that is waited for
         self.failure: tuple[ErrorKind, str] | None = None  # why nothing is published any more
         self.step = _STEP
         self.slowest = 0.0  # [s] that the longest step has taken
@@ -52,6 +54,22 @@ class Publishing:
         self._inbox.clear()
         self._handlers.clear()
         self._work = None
+        _end(self._news, True)
+
+    async def news(self, least: float, most: float) -> bool:
+        """Wait until a publication has been taken, `least` to `most` [s] from now, or none will be any more; return whether it is so."""
+        self._soonest = time.monotonic() + least
+        loop = asyncio.get_running_loop()
+        news: asyncio.Future[bool] = loop.create_future()
+        self._news = news
+        late = loop.call_later(most, _end, news, False)
+        if self._closed:
+            news.set_result(True)
+        try:
+            return await news
+        finally:
+            late.cancel()
+            self._news = None
 
     def fail(self, kind: ErrorKind, why: str) -> None:
         """Stop; the first reason counts."""
@@ -131,3 +149,11 @@ class Publishing:
             self._acknowledged.append((publication.subscription, publication.number))
         if self._waiting < self._most:
             self._ask()
+        if not publication.more and publication.subscription in self._handlers and time.monotonic() >= self._soonest:
+            _end(self._news, True)
+
+
+def _end(news: asyncio.Future[bool] | None, published: bool) -> None:
+    """End the wait for a publication, if somebody waits."""
+    if news is not None and not news.done():
+        news.set_result(published)

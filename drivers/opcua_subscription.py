@@ -22,7 +22,7 @@ from drivers.device import Device
 from drivers.driver import DriverMetrics
 from drivers.opcua_binary import Malformed, length, skip_diagnostics
 from drivers.opcua_channel import Channel
-from drivers.opcua_codec import Columns, Decoder
+from drivers.opcua_codec import Decoder
 from drivers.opcua_messages import Publication
 from drivers.opcua_publishing import Publishing
 from drivers.opcua_table import Table, Taken
@@ -32,6 +32,8 @@ __all__ = ["NoSubscription", "Subscription", "note"]
 _SILENCE: Final = 2.0  # [s] at most without a publication
 _LATE: Final = 0.3  # [s]
 _OLD: Final = 3.0  # periods, from which on a value is no longer current
+_EARLY: Final = 0.1  # of a period, that publications may come before its end: their intervals are not exact
+_IN_TIME: Final = 1.25  # intervals
 _KEEP_ALIVE: Final = 1.0  # [s] at most between two publications
 _LIFE: Final = 30.0  # [s] after which the server forgets a subscription nobody asks about
 _AT_ONCE: Final = 1000  # items in one request
@@ -173,6 +175,11 @@ class Subscription:
         if not publication.more and not self.reread:  # what was lost on the way is known again when everything has been read
             self.current = max(self.current, when)
 
+    async def due(self, left: float, period: float) -> bool:
+        """Wait for the first publication from shortly before the end of a period on; return whether one came in time."""
+        least = left - _EARLY * period
+        return await self.publishing.news(least, least + _IN_TIME * self.alive)
+
     def _in_order(self, publication: Publication) -> bool:
         """Check the number of a message; False for one that was here before. A keep-alive has the number of the message that comes next."""
         number, last = publication.number, self._number
@@ -195,23 +202,20 @@ class Subscription:
         while n:
             k = n if n <= _STEP else _STEP
             columns = self._decoder.decode(data, at, k, 4)
-            yield from self._values(data, columns, when)
+            try:
+                places = self._table.places(columns.handle)
+            except IndexError:
+                raise Malformed(f"a value for handle {columns.handle.max()}, of {len(self._table.items)}") from None
+            taken = self._table.take(places, columns, when, report=True)
+            for item, position in places.odd:
+                yield
+                self._table.take_odd(item, position, columns, data, when, taken, report=True)
+            note(self._metrics, taken)
+            self.changed |= taken.changed
             n, at = n - k, columns.end
             yield
         if at > end or skip_diagnostics(data, at) != end:
             raise Malformed(f"a notification of {end - start} bytes that ends elsewhere")
-
-    def _values(self, data: bytes, columns: Columns, when: float) -> Iterator[None]:
-        try:
-            places = self._table.places(columns.handle)
-        except IndexError:
-            raise Malformed(f"a value for handle {columns.handle.max()}, of {len(self._table.items)}") from None
-        taken = self._table.take(places, columns, when, report=True)
-        for item, position in places.odd:
-            yield
-            self._table.take_odd(item, position, columns, data, when, taken, report=True)
-        note(self._metrics, taken)
-        self.changed |= taken.changed
 
     async def verify(self, timeout: float) -> None:  # noqa: ASYNC109  # it goes on the wire
         """Ask whether all items still exist; raise `ValueError` when they do not."""

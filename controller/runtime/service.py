@@ -170,7 +170,8 @@ class Service:
             if self.frame is not None and not self.stopped.is_set():  # without a scan there is nothing to ask for
                 self._happen(await exchange.write(self._outputs, self.cell.seq))
             due = max(due + exchange.rows.poll, loop.time())
-            await asyncio.sleep(due - loop.time())
+            if await exchange.driver.due(due - loop.time(), exchange.rows.poll):
+                due = loop.time()  # what a device tells does not wait for a period's end
 
     # the scan -----------------------------------------------------------------------------------------------------------
 

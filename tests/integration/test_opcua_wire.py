@@ -128,6 +128,31 @@ async def loss_and_return(servers: Servers, caplog: pytest.LogCaptureFixture) ->
     assert levels == ["INFO", "WARNING", "INFO"]
 
 
+async def in_step(servers: Servers) -> None:
+    """What is published is read at once, at whatever phase it comes; a cut link ends the wait for it."""
+    device = at("shredder", servers)
+    slow = Device(device.name, device.profile, device.address, poll=1.0)
+    async with open_driver(slow, data=HERE) as driver:
+        await until(lambda: good(driver))
+        for _ in range(3):
+            assert await driver.due(1.0, 1.0)
+            begun = time.monotonic()
+            reading = await driver.read()
+            assert reading.received is not None
+            assert begun - reading.received.min() < 0.3  # it has just come; a second is how long it could have waited
+        waiting = asyncio.create_task(driver.due(30.0, 30.0))
+        await asyncio.sleep(0)
+        begun = time.monotonic()
+        await servers.stop_device("shredder")
+        assert await waiting
+        assert time.monotonic() - begun < 1.0
+        assert not await good(driver)
+        begun = time.monotonic()
+        assert not await driver.due(0.05, 0.05)  # nothing is published, so time alone counts
+        assert 0.04 < time.monotonic() - begun < 1.0
+        await servers.start_device("shredder")
+
+
 async def wrong_device(servers: Servers) -> None:
     async with open_driver(at("precipitation_reactor", servers, "shredder"), data=HERE) as driver:
         assert (await driver.read()).quality.min() == Quality.BAD
@@ -194,6 +219,7 @@ def test_opcua_devices_on_the_wire(caplog: pytest.LogCaptureFixture) -> None:
             await refusals(servers, plant)
             await the_server_itself_refuses(servers)
             await loss_and_return(servers, caplog)
+            await in_step(servers)
             await wrong_device(servers)
             await heartbeat(servers, clock)
             await nothing_left(servers)

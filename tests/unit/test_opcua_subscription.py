@@ -386,6 +386,47 @@ async def body_closed() -> None:
     assert len(bench.channel.asked) == 2
 
 
+async def body_news() -> None:
+    """A publication that has been taken whole ends a wait, and so does the end of them; nothing else does before its time."""
+    bench = Bench()
+
+    async def waited(least: float, most: float, *happens: Callable[[], None]) -> bool:
+        waiting = asyncio.create_task(bench.publishing.news(least, most))
+        await asyncio.sleep(0)
+        for happen in happens:
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            happen()
+        async with asyncio.timeout(5.0):
+            return await waiting
+
+    assert await waited(-1.0, 60.0, lambda: bench.publish({0: 1.0}, 1))
+    foreign, more, last = (lambda: bench.publish({0: 1.0}, 2, to=6), lambda: bench.publish({0: 2.0}, 2, more=True), lambda: bench.publish({}, 3))
+    assert await waited(0.0, 60.0, foreign, more, last)
+    assert not await waited(60.0, 0.01, lambda: bench.publish({0: 3.0}, 3))
+    assert not await waited(0.0, -1.0)
+    bench.publish({0: 4.0}, 4)  # nobody waits
+    assert await waited(0.0, 60.0, lambda: bench.publishing.fail("drop", "cut"))
+    assert await waited(60.0, 60.0)
+
+
+async def body_due() -> None:
+    """Whatever the phase of the publications, the next one is caught; from then on reads are in step with them."""
+    bench = Bench()
+    bench.subscription.alive = 0.1
+    asked: list[tuple[float, float]] = []
+
+    async def news(least: float, most: float) -> bool:
+        asked.append((least, most))
+        return True
+
+    bench.publishing.news = news  # type: ignore[method-assign]
+    assert await bench.subscription.due(0.06, 0.1)
+    [(least, most)] = asked
+    assert least == pytest.approx(0.05)
+    assert most - least > bench.subscription.alive  # one comes between them
+
+
 @pytest.mark.parametrize(
     "body", [value for name, value in sorted(globals().items()) if "body" in name and callable(value)], ids=lambda body: body.__name__
 )
