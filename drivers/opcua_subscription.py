@@ -33,7 +33,8 @@ _SILENCE: Final = 2.0  # [s] at most without a publication
 _LATE: Final = 0.3  # [s]
 _OLD: Final = 3.0  # periods, from which on a value is no longer current
 _EARLY: Final = 0.1  # of a period, that publications may come before its end: their intervals are not exact
-_IN_TIME: Final = 1.25  # intervals
+_IN_TIME: Final = 1.25  # intervals between publications
+_RARE: Final = 1.5  # periods
 _KEEP_ALIVE: Final = 1.0  # [s] at most between two publications
 _LIFE: Final = 30.0  # [s] after which the server forgets a subscription nobody asks about
 _AT_ONCE: Final = 1000  # items in one request
@@ -176,9 +177,13 @@ class Subscription:
             self.current = max(self.current, when)
 
     async def due(self, left: float, period: float) -> bool:
-        """Wait for the first publication from shortly before the end of a period on; return whether one came in time."""
+        """Wait for the first publication from shortly before the end of a period on; return whether one came in time.
+
+        A server that publishes more rarely than that is not waited for: who reads has outputs to write as well.
+        """
         least = left - _EARLY * period
-        return await self.publishing.news(least, least + _IN_TIME * self.alive)
+        most = max(left, least + _IN_TIME * self.alive) if self.alive <= _RARE * period else left
+        return await self.publishing.news(least, most)
 
     def _in_order(self, publication: Publication) -> bool:
         """Check the number of a message; False for one that was here before. A keep-alive has the number of the message that comes next."""
