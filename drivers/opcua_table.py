@@ -100,6 +100,7 @@ class Table:
         self.doubt: IndexArray = np.zeros(n, dtype=np.intp)  # how often in a row a change was found that was not reported
         self._doubts = False
         self._unlike: IndexArray = np.zeros(n, dtype=np.intp)  # comparisons in a row
+        self._differ = False  # whether any was in the last one
         # how many of them make a doubt: slow signals are sampled more rarely than they are read
         self.patience: IndexArray = np.ones(n, dtype=np.intp)
         self._lent = False  # others see the arrays below: copied before they are changed, and those of qualities always
@@ -223,11 +224,17 @@ class Table:
 
         Those in doubt are as current as they were read, whatever the subscription says.
         """
+        known = self.value == self._reported
+        known |= self._reported_in == self._round
+        if not self._differ and known.all():  # as nearly always
+            self._round += 1
+            return
         with np.errstate(invalid="ignore"):
             other = np.abs(self.value - self._reported) > self._kept_back
         other |= np.isnan(self.value) != np.isnan(self._reported)
         silent = (other | (self._reported_in < 0)) & (self._reported_in < self._round) & self.usable
         self._unlike = np.where(silent, self._unlike + 1, 0)
+        self._differ = bool(silent.any())
         self.doubt = self._unlike // self.patience
         self._doubts = bool(self.doubt.any())
         self._round += 1
