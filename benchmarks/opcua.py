@@ -203,6 +203,8 @@ def main() -> int:
     found = rounds(
         {"ours": ours, "asyncua": partial(opcua.asyncua, calls=100), "node-opcua": partial(opcua.node_opcua, calls=CALLS), "Telegraf": of_telegraf}
     )
+    if "ours" not in found:
+        return 0
     for what, each in (("monitor", "change"), ("read", "read of 1,000"), ("write", "write of 100 (ours reads them back as well)")):
         costs = {name: sorted(cost(one, what) for one in those) for name, those in found.items() if what in those[0]}
         middle = {name: median(those) for name, those in costs.items()}

@@ -24,6 +24,7 @@ from drivers import opcua_messages as messages
 __all__ = ["Channel", "bound_frames", "calm"]
 
 _CHUNK: Final = 2**16  # [B] the largest chunk that we take
+_LEAST: Final = 8192  # [B] that each side takes at once (part 6, 7.1.2.3)
 _HEADER: Final = struct.Struct("<4sIIIII")  # of a message in one chunk: type, size, channel, token, number, request (part 6, 6.7.2)
 _MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
 
@@ -141,17 +142,23 @@ class _BoundedProtocol(UASocketProtocol):
     """asyncua's protocol, which would collect what a peer announces, however much that is."""
 
     async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> ua.Acknowledge:
-        """Say what we take, and keep to what the server takes: asyncua announces 2 GiB, and has the sizes of the answer the wrong way round."""
+        """Say what we take, and send no larger chunk than the server takes: asyncua announces 2 GiB, and takes the server's sizes for ours."""
         if self.transport is None:
             raise ConnectionError("connection lost")
-        sizes = {"ReceiveBufferSize": ua.UInt32(_CHUNK), "SendBufferSize": ua.UInt32(_CHUNK), "MaxMessageSize": ua.UInt32(_MESSAGE)}
-        hello = ua.Hello(**sizes, MaxChunkCount=ua.UInt32(max_chunkcount), EndpointUrl=ua.String(url))
+        chunk, message = ua.UInt32(_CHUNK), ua.UInt32(max_messagesize or _MESSAGE)
+        hello = ua.Hello(
+            ReceiveBufferSize=chunk, SendBufferSize=chunk, MaxMessageSize=message, MaxChunkCount=ua.UInt32(max_chunkcount), EndpointUrl=ua.String(url)
+        )
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._callbackmap[0] = answer
         self.transport.write(uatcp_to_binary(ua.MessageType.Hello, hello))  # type: ignore[arg-type]
-        acknowledged: ua.Acknowledge = await asyncio.wait_for(answer, self.timeout)
+        async with asyncio.timeout(self.timeout):
+            acknowledged: ua.Acknowledge = await answer
+        if acknowledged.ReceiveBufferSize < _LEAST:
+            raise ConnectionError(f"the server says that it takes {acknowledged.ReceiveBufferSize} bytes at once; the least allowed is {_LEAST}")
         limits = self._connection._limits
         limits.max_recv_buffer, limits.max_send_buffer = _CHUNK, min(acknowledged.ReceiveBufferSize, _CHUNK)
+        limits.max_message_size, limits.max_chunk_count = _MESSAGE, 0  # of what we take; 0: as many as there are
         return acknowledged
 
     def data_received(self, data: bytes) -> None:
@@ -193,8 +200,8 @@ def _frame(connection: SecureConnection, body: bytes, request: int) -> bytes:
 
 
 def calm(client: Client) -> None:
-    """Let asyncua look after subscriptions of its own, those of events, each 2 s; it wakes up twice a second for them, whether it has any or not."""
-    client._stale_check_interval = 2.0
+    """Keep asyncua from waking up twice a second to look after subscriptions that it made for others: we ask for none of those."""
+    client._stale_check_interval = 1e6  # [s]
 
 
 def bound_frames(uaclient: UaClient) -> None:

@@ -113,9 +113,8 @@ def _row(code: int, lead: int) -> np.dtype[Any]:
 
 
 class _Shape(NamedTuple):
-    """A row of `_row`: its bytes, and where in it the fields are; 0 for what it does not have."""
+    """Where in a row of `_row` the fields are; 0 for what it does not have."""
 
-    size: int
     value: int
     type: np.dtype[Any]  # of the value
     top: int  # the byte of the value that has most of the exponent; 0 where all values are finite
@@ -131,7 +130,7 @@ def _shape(code: int, lead: int) -> _Shape:
     value = places.get("value", 0)
     type_ = np.dtype(NUMBERS.get(kind, "V0"))
     top = value + type_.itemsize - 1 if type_.kind == "f" else 0
-    return _Shape(row.itemsize, value, type_, top, *(places.get(name, 0) for name in ("status", "source", "server")))
+    return _Shape(value, type_, top, *(places.get(name, 0) for name in ("status", "source", "server")))
 
 
 def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:

@@ -36,8 +36,10 @@ class Publishing:
         self._waiting = 0  # requests that are with the server
         self._most = _IN_FLIGHT
         self._closed = False
+        self.unread = False  # whether something was published since the last reading
         self._news: asyncio.Future[bool] | None = None  # who waits for a publication
-        self._soonest = 0.0  # [s] monotonic, of one that is waited for
+        self._soonest = 0.0  # [s, the loop's time] when the wait may end
+        self._timer: asyncio.TimerHandle | None = None  # that ends it
         self.failure: tuple[ErrorKind, str] | None = None  # why nothing is published any more
         self.step = _STEP
         self.slowest = 0.0  # [s] that the longest step has taken
@@ -56,20 +58,34 @@ class Publishing:
         self._work = None
         _end(self._news, True)
 
-    async def news(self, least: float, most: float) -> bool:
-        """Wait until a publication has been taken, `least` to `most` [s] from now, or none will be any more; return whether it is so."""
-        self._soonest = time.monotonic() + least
+    async def news(self, earliest: float, latest: float) -> bool:
+        """Wait until something has been published that was not read yet, `earliest` to `latest` [s] from now, or nothing will be any more.
+
+        Returns whether it is so.
+        """
         loop = asyncio.get_running_loop()
+        self._soonest = loop.time() + earliest
         news: asyncio.Future[bool] = loop.create_future()
         self._news = news
-        late = loop.call_later(most, _end, news, False)
-        if self._closed:
-            news.set_result(True)
+        ends = 0.0 if self._closed else earliest if self.unread else latest
+        self._timer = loop.call_later(ends, _end, news, self._closed or self.unread)
         try:
             return await news
         finally:
-            late.cancel()
+            self._timer.cancel()
             self._news = None
+
+    def _published(self) -> None:
+        """Note that something can be read, and end the wait for it, now or when it is time."""
+        self.unread = True
+        if self._news is None or self._timer is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._soonest:
+            _end(self._news, True)
+        else:
+            self._timer.cancel()
+            self._timer = loop.call_at(self._soonest, _end, self._news, True)
 
     def fail(self, kind: ErrorKind, why: str) -> None:
         """Stop; the first reason counts."""
@@ -149,8 +165,8 @@ class Publishing:
             self._acknowledged.append((publication.subscription, publication.number))
         if self._waiting < self._most:
             self._ask()
-        if not publication.more and publication.subscription in self._handlers and time.monotonic() >= self._soonest:
-            _end(self._news, True)
+        if not publication.more and publication.subscription in self._handlers:
+            self._published()
 
 
 def _end(news: asyncio.Future[bool] | None, published: bool) -> None:

@@ -255,7 +255,10 @@ class Session:
 
     def reading(self) -> Reading:
         """Return what is known now."""
-        return self.table.reading(self.subscription.current if self.subscription is not None else -math.inf)
+        if self.subscription is None:
+            return self.table.reading(-math.inf)
+        self.subscription.publishing.unread = False
+        return self.table.reading(self.subscription.current)
 
     def close(self) -> None:
         """Take nothing more."""

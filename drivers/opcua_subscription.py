@@ -32,9 +32,9 @@ __all__ = ["NoSubscription", "Subscription", "note"]
 _SILENCE: Final = 2.0  # [s] at most without a publication
 _LATE: Final = 0.3  # [s]
 _OLD: Final = 3.0  # periods, from which on a value is no longer current
-_EARLY: Final = 0.1  # of a period, that publications may come before its end: their intervals are not exact
-_IN_TIME: Final = 1.25  # intervals between publications
-_RARE: Final = 1.5  # periods
+_OFTEN: Final = 0.75  # periods; a publication that comes sooner than that after another is read with the next one
+_EARLY: Final = 0.5  # periods before the end of one
+_OVER: Final = 0.25  # periods after it
 _KEEP_ALIVE: Final = 1.0  # [s] at most between two publications
 _LIFE: Final = 30.0  # [s] after which the server forgets a subscription nobody asks about
 _AT_ONCE: Final = 1000  # items in one request
@@ -177,13 +177,13 @@ class Subscription:
             self.current = max(self.current, when)
 
     async def due(self, left: float, period: float) -> bool:
-        """Wait for the first publication from shortly before the end of a period on; return whether one came in time.
+        """Wait for the end of a period, or for a publication around it where they come about as often; return whether there was one.
 
-        A server that publishes more rarely than that is not waited for: who reads has outputs to write as well.
+        What has come already counts, and none is waited for long: whoever reads has outputs to write as well.
         """
-        least = left - _EARLY * period
-        most = max(left, least + _IN_TIME * self.alive) if self.alive <= _RARE * period else left
-        return await self.publishing.news(least, most)
+        if not _OFTEN * period <= self.alive <= (1.0 + _OVER) * period:
+            return await self.publishing.news(left, left)
+        return await self.publishing.news(left - _EARLY * period, left + _OVER * period)
 
     def _in_order(self, publication: Publication) -> bool:
         """Check the number of a message; False for one that was here before. A keep-alive has the number of the message that comes next."""

@@ -134,18 +134,20 @@ async def in_step(servers: Servers) -> None:
     slow = Device(device.name, device.profile, device.address, poll=1.0)
     async with open_driver(slow, data=HERE) as driver:
         await until(lambda: good(driver))
+        assert await driver.due(1.0, 1.0)
         for _ in range(3):
+            await driver.read()
             assert await driver.due(1.0, 1.0)
             begun = time.monotonic()
             reading = await driver.read()
             assert reading.received is not None
-            assert begun - reading.received.min() < 0.3  # it has just come; a second is how long it could have waited
+            assert begun - reading.received.min() < 0.6  # it has just come; a second is how long it could have waited
         waiting = asyncio.create_task(driver.due(30.0, 30.0))
         await asyncio.sleep(0)
         begun = time.monotonic()
         await servers.stop_device("shredder")
         assert await waiting
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 5.0
         assert not await good(driver)
         begun = time.monotonic()
         assert not await driver.due(0.05, 0.05)  # nothing is published, so time alone counts

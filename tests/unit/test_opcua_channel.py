@@ -187,13 +187,18 @@ def test_the_sizes_that_both_sides_announce_are_kept_to(size: int) -> None:
         await asyncio.sleep(0)
         [sent] = wire.written
         hello = struct_from_binary(ua.Hello, Buffer(sent[8:]))
-        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, size, hello.ReceiveBufferSize, 0, 0)))
+        acknowledge = ua.Acknowledge(0, size, hello.ReceiveBufferSize, 8_192, 1)  # the last two are of what the server takes, as the first is
+        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, acknowledge))
         await asked
         connection = protocol._connection
         connection.security_token.ChannelId, connection.security_token.TokenId = 7, 13
         connection._peer_sequence_number = 0
         server = SecureConnection(SecurityPolicyNone(), TransportLimits(hello.ReceiveBufferSize, hello.ReceiveBufferSize, 0, 0))
         server.security_token.ChannelId, server.security_token.TokenId = 7, 13
+        body = b"v" * 200_000
+        reply = protocol._callbackmap[1] = asyncio.get_running_loop().create_future()
+        protocol.data_received(server.message_to_binary(body, request_id=1))
+        assert opcua_channel._bytes(await reply) == body
         body = b"x" * (hello.ReceiveBufferSize - 24)
         data = server.message_to_binary(body, request_id=1)
         assert len(data) == hello.ReceiveBufferSize
@@ -206,5 +211,37 @@ def test_the_sizes_that_both_sides_announce_are_kept_to(size: int) -> None:
         assert not wire.closed
         protocol.data_received(b"MSGF" + (hello.ReceiveBufferSize + 1).to_bytes(4, "little") + b"z" * 40_000)
         assert wire.closed
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("size", [0, 24, 8_191])
+def test_a_server_that_takes_less_than_is_allowed_is_told_of(size: int) -> None:
+    async def main() -> None:
+        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
+        opcua_channel.bound_frames(uaclient)
+        protocol = uaclient._make_protocol()
+        protocol.connection_made(Wire())  # type: ignore[arg-type]
+        asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
+        await asyncio.sleep(0)
+        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, size, 65_536, 0, 0)))
+        with pytest.raises(ConnectionError, match=f"takes {size} bytes at once; the least allowed is 8192"):
+            await asked
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_given_up_while_it_is_made_is_given_up() -> None:
+    async def main() -> None:
+        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
+        opcua_channel.bound_frames(uaclient)
+        protocol = uaclient._make_protocol()
+        protocol.connection_made(Wire())  # type: ignore[arg-type]
+        asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
+        await asyncio.sleep(0)
+        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, 65_536, 65_536, 0, 0)))
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
 
     asyncio.run(main())

@@ -182,7 +182,7 @@ def alike(draw: st.DrawFn) -> tuple[int, int, list[bytes]]:
     return mask, kind, rows
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(alike(), st.booleans())
 def test_values_that_are_alike_are_decoded_as_among_others(found: tuple[int, int, list[bytes]], handles: bool) -> None:
     """The quick way for a message of one mask and type says what the way for any message says."""

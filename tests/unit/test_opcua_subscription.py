@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import selectors
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -14,6 +16,8 @@ import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
 
+from controller.batch.records import Event
+from controller.runtime.service import Service
 from drivers.device import Address, Device, Group, Identity, Profile, Signal
 from drivers.driver import DriverMetrics
 from drivers.opcua_codec import Decoder
@@ -386,53 +390,134 @@ async def body_closed() -> None:
     assert len(bench.channel.asked) == 2
 
 
-async def body_news() -> None:
-    """A publication that has been taken whole ends a wait, and so does the end of them; nothing else does before its time."""
-    bench = Bench()
-
-    async def waited(least: float, most: float, *happens: Callable[[], None]) -> bool:
-        waiting = asyncio.create_task(bench.publishing.news(least, most))
-        await asyncio.sleep(0)
-        for happen in happens:
-            await asyncio.sleep(0)
-            assert not waiting.done()
-            happen()
-        async with asyncio.timeout(5.0):
-            return await waiting
-
-    assert await waited(-1.0, 60.0, lambda: bench.publish({0: 1.0}, 1))
-    foreign, more, last = (lambda: bench.publish({0: 1.0}, 2, to=6), lambda: bench.publish({0: 2.0}, 2, more=True), lambda: bench.publish({}, 3))
-    assert await waited(0.0, 60.0, foreign, more, last)
-    assert not await waited(60.0, 0.01, lambda: bench.publish({0: 3.0}, 3))
-    assert not await waited(0.0, -1.0)
-    bench.publish({0: 4.0}, 4)  # nobody waits
-    assert await waited(0.0, 60.0, lambda: bench.publishing.fail("drop", "cut"))
-    assert await waited(60.0, 60.0)
-
-
-async def body_due() -> None:
-    """Whatever the phase of the publications, the next one is caught; those that come too rarely are not waited for."""
-    bench = Bench()
-    asked: list[tuple[float, float]] = []
-
-    async def news(least: float, most: float) -> bool:
-        asked.append((least, most))
-        return True
-
-    bench.publishing.news = news  # type: ignore[method-assign]
-    for alive in (0.05, 0.1, 0.15, 0.3, 1.0):
-        bench.subscription.alive = alive
-        assert await bench.subscription.due(0.06, 0.1)
-        least, most = asked.pop()
-        assert least == pytest.approx(0.05)
-        if alive <= 0.15:
-            assert most - least > alive  # one comes between them
-        else:
-            assert most == 0.06
-
-
 @pytest.mark.parametrize(
     "body", [value for name, value in sorted(globals().items()) if "body" in name and callable(value)], ids=lambda body: body.__name__
 )
 def test_subscription(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
     go(body)
+
+
+class Later(asyncio.SelectorEventLoop):
+    """A loop whose time passes only while nothing happens, and then at once."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(Skipping(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+class Skipping(selectors.SelectSelector):
+    def __init__(self, loop: Later) -> None:
+        super().__init__()
+        self.loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "nothing will ever happen"
+        self.loop.now += max(timeout, 0.0)
+        return super().select(0.0)
+
+
+def served(period: float, alive: float, published: list[float], *, work: float = 0.0, until: float = 60.0) -> list[float]:
+    """Return when the service reads a device that publishes at some times, as long as it lives, and takes `work` [s] to be read and written to."""
+    read: list[float] = []
+    with asyncio.Runner(loop_factory=Later) as runner:
+        loop = runner.get_loop()
+
+        async def main() -> None:
+            bench = Bench()
+            bench.subscription.alive = alive
+
+            async def reading() -> list[Event]:
+                read.append(loop.time())
+                bench.publishing.unread = False
+                await asyncio.sleep(work)
+                return []
+
+            exchange = SimpleNamespace(read=reading, driver=bench.subscription, rows=SimpleNamespace(poll=period))
+            service = SimpleNamespace(_happen=lambda events: None, frame=None)
+            task = asyncio.create_task(Service._serve(service, exchange))  # type: ignore[arg-type]
+            for number, when in enumerate(published, 1):
+                loop.call_at(when, bench.publish, {0: 1.0}, number)
+            await asyncio.sleep(until)
+            task.cancel()
+
+        runner.run(main())
+    return read
+
+
+def late(interval: float, most: float, until: float = 60.0, lost: float = 0.0) -> list[float]:
+    """Return times of publications that come up to `most` [s] late, in their order; some are lost."""
+    chance = random.Random(1)
+    times = [place * interval + chance.uniform(0.0, most) for place in range(1, int(until / interval))]
+    return sorted(time for time in times if chance.random() >= lost)
+
+
+@pytest.mark.parametrize(
+    ("period", "alive", "published", "work"),
+    [
+        (0.1, 0.1, late(0.1, 0.02), 0.0),
+        (0.1, 0.1, late(0.1, 0.09), 0.0),
+        (0.1, 0.1, late(0.1, 0.02, lost=0.05), 0.0),
+        (0.05, 0.05, late(0.05, 0.01), 0.0),
+        (0.1, 0.08, late(0.08, 0.0), 0.0),
+        (0.1, 0.12, late(0.12, 0.0), 0.0),
+        (0.1, 0.14, late(0.14, 0.0), 0.0),
+        (0.1, 0.02, late(0.02, 0.0), 0.0),
+        (1.2, 1.0, late(1.0, 0.1), 0.0),
+        (5.0, 1.0, late(1.0, 0.1), 0.0),
+        (0.1, 0.1, late(0.1, 0.02), 0.06),
+        (0.1, 0.1, late(0.1, 0.02), 0.11),
+        (0.1, 0.1, [], 0.0),
+        (0.1, 1.0, late(1.0, 0.0), 0.0),
+    ],
+)
+def test_a_device_is_read_about_once_a_period_however_it_publishes(period: float, alive: float, published: list[float], work: float) -> None:
+    """Its outputs, and its heartbeat, are written in the same turn."""
+    read = served(period, alive, published, work=work)
+    gaps = np.diff(read)
+    assert gaps.max() <= max(1.25 * period, work) + 1e-6
+    assert 0.7 * period <= gaps.mean()
+    usual = alive if period <= alive <= 1.25 * period else 1.25 * period if not published else period
+    assert gaps.mean() <= 1.03 * max(usual, work)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.001, 0.03, 0.049, 0.05, 0.07, 0.099])
+def test_a_device_is_read_when_it_has_published_whatever_the_phase(phase: float) -> None:
+    published = [phase + 0.1 * place for place in range(1, 90)]
+    read = served(0.1, 0.1, published, work=0.01, until=9.0)
+    waited = [min(after for when in read if (after := when - time) >= -1e-9) for time in published[5:-5]]
+    assert max(waited) < 1e-6
+
+
+def test_the_end_of_publications_is_not_waited_for() -> None:
+    with asyncio.Runner(loop_factory=Later) as runner:
+        loop = runner.get_loop()
+
+        async def main() -> None:
+            bench = Bench()
+            for period in (0.1, 60.0):
+                begun = loop.time()
+                loop.call_later(0.01, bench.publishing.fail, "drop", "cut")
+                assert await bench.subscription.due(period, period)
+                assert loop.time() - begun <= 0.02
+            assert bench.publishing.failure == ("drop", "cut")
+
+        runner.run(main())
+
+
+def test_only_a_whole_publication_of_its_own_is_news() -> None:
+    with asyncio.Runner(loop_factory=Later) as runner:
+        loop = runner.get_loop()
+
+        async def main() -> None:
+            bench = Bench()
+            loop.call_later(1.0, lambda: bench.publish({0: 1.0}, 1, to=6))
+            loop.call_later(2.0, lambda: bench.publish({0: 1.0}, 1, more=True))
+            loop.call_later(3.0, lambda: bench.publish({1: 1.0}, 2))
+            assert await bench.publishing.news(0.0, 10.0)
+            assert loop.time() == pytest.approx(3.0)
+            assert bench.publishing.unread
+
+        runner.run(main())
