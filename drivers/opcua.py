@@ -108,7 +108,7 @@ class OpcuaDriver(Driver):
         return session.reading()
 
     async def due(self, left: float, period: float) -> bool:
-        """Wait for the next publication, from shortly before the end of a period on; where nothing is published, for its end."""
+        """Wait for a publication around the end of a period, see `Subscription.due`; where nothing is published, for its end."""
         session = self._session
         if session is None or session.subscription is None:
             return await super().due(left, period)

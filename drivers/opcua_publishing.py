@@ -56,7 +56,7 @@ class Publishing:
         self._inbox.clear()
         self._handlers.clear()
         self._work = None
-        _end(self._news, True)
+        _tell(self._news, True)
 
     async def news(self, earliest: float, latest: float) -> bool:
         """Wait until something has been published that was not read yet, `earliest` to `latest` [s] from now, or nothing will be any more.
@@ -68,7 +68,7 @@ class Publishing:
         news: asyncio.Future[bool] = loop.create_future()
         self._news = news
         ends = 0.0 if self._closed else earliest if self.unread else latest
-        self._timer = loop.call_later(ends, _end, news, self._closed or self.unread)
+        self._timer = loop.call_later(ends, _tell, news, self._closed or self.unread)
         try:
             return await news
         finally:
@@ -82,10 +82,10 @@ class Publishing:
             return
         loop = asyncio.get_running_loop()
         if loop.time() >= self._soonest:
-            _end(self._news, True)
+            _tell(self._news, True)
         else:
             self._timer.cancel()
-            self._timer = loop.call_at(self._soonest, _end, self._news, True)
+            self._timer = loop.call_at(self._soonest, _tell, self._news, True)
 
     def fail(self, kind: ErrorKind, why: str) -> None:
         """Stop; the first reason counts."""
@@ -169,7 +169,7 @@ class Publishing:
             self._published()
 
 
-def _end(news: asyncio.Future[bool] | None, published: bool) -> None:
+def _tell(news: asyncio.Future[bool] | None, published: bool) -> None:
     """End the wait for a publication, if somebody waits."""
     if news is not None and not news.done():
         news.set_result(published)

@@ -254,7 +254,7 @@ class Session:
             raise WrongDevice(f"identity is {_digits(value)} at {at}, expected {_digits(identity.value)}: another device answers at {where}")
 
     def reading(self) -> Reading:
-        """Return what is known now."""
+        """Return what is known now; what has been published so far counts as read."""
         if self.subscription is None:
             return self.table.reading(-math.inf)
         self.subscription.publishing.unread = False

@@ -129,7 +129,7 @@ async def loss_and_return(servers: Servers, caplog: pytest.LogCaptureFixture) ->
 
 
 async def in_step(servers: Servers) -> None:
-    """What is published is read at once, at whatever phase it comes; a cut link ends the wait for it."""
+    """What is published is read when it has come; a cut link ends the wait for it."""
     device = at("shredder", servers)
     slow = Device(device.name, device.profile, device.address, poll=1.0)
     async with open_driver(slow, data=HERE) as driver:

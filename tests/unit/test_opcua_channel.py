@@ -108,19 +108,54 @@ def replies(sizes: list[int]) -> bytes:
     return b"".join(server.message_to_binary(bytes([place]) * size, request_id=place) for place, size in enumerate(sizes))
 
 
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def wired() -> tuple[UASocketProtocol, Wire]:
+    """Return a protocol of ours that is connected, as far as it knows."""
+    uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
+    opcua_channel.bound_frames(uaclient)
+    protocol, wire = uaclient._make_protocol(), Wire()
+    protocol.connection_made(wire)  # type: ignore[arg-type]
+    return protocol, wire
+
+
+async def greeted(receives: int, sends: int, *limits: int) -> tuple[UASocketProtocol, Wire, asyncio.Task[ua.Acknowledge]]:
+    """Return a protocol that has said hello and got an answer, and the task that has yet to look at that."""
+    protocol, wire = wired()
+    asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
+    await asyncio.sleep(0)
+    protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, receives, sends, *limits)))
+    return protocol, wire, asked
+
+
+def opened(protocol: UASocketProtocol) -> SecureConnection:
+    """Open its channel, as far as it knows, to a server whose first message is number 1."""
+    connection = protocol._connection
+    connection.security_token.ChannelId, connection.security_token.TokenId = 7, 13
+    connection._peer_sequence_number = 0
+    return connection
+
+
 @pytest.mark.parametrize("step", [1, 7, 100, 1_000, 66_000, 10**6])
 def test_messages_are_taken_alike_however_they_are_cut(step: int) -> None:
     sizes = [10, 100, 70_000, 500, 24] if step > 7 else [10, 100, 24]
     data = replies(sizes)
-    made: list[UASocketProtocol] = []
-    uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
-    opcua_channel.bound_frames(uaclient)
-    made.append(uaclient._make_protocol())
 
     async def main() -> None:
-        [protocol] = made
-        protocol._connection.security_token.ChannelId, protocol._connection.security_token.TokenId = 7, 13
-        protocol._connection._peer_sequence_number = 0
+        protocol, _ = wired()
+        opened(protocol)
         futures = [asyncio.get_running_loop().create_future() for _ in sizes]
         protocol._callbackmap.update(enumerate(futures))
         for begin in range(0, len(data), step):
@@ -137,41 +172,16 @@ def test_a_message_that_is_not_of_this_channel_ends_it(spoil: int) -> None:
     data = bytearray(replies([50]))
     data[spoil] ^= 1
 
-    class Transport:
-        closed = False
-
-        def close(self) -> None:
-            self.closed = True
-
     async def main() -> None:
-        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
-        opcua_channel.bound_frames(uaclient)
-        protocol = uaclient._make_protocol()
-        transport = Transport()
-        protocol.connection_made(transport)  # type: ignore[arg-type]
-        protocol._connection.security_token.ChannelId, protocol._connection.security_token.TokenId = 7, 13
-        protocol._connection._peer_sequence_number = 0
+        protocol, wire = wired()
+        opened(protocol)
         future = asyncio.get_running_loop().create_future()
         protocol._callbackmap[0] = future
         protocol.data_received(bytes(data))
-        assert transport.closed
+        assert wire.closed
         assert not future.done()
 
     asyncio.run(main())
-
-
-class Wire:
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.mark.parametrize("size", [8_192, 65_536])
@@ -179,20 +189,12 @@ def test_the_sizes_that_both_sides_announce_are_kept_to(size: int) -> None:
     """A chunk of just what we said, in pieces, is taken; none larger than the server takes is sent, and one byte more than we take ends it."""
 
     async def main() -> None:
-        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
-        opcua_channel.bound_frames(uaclient)
-        protocol, wire = uaclient._make_protocol(), Wire()
-        protocol.connection_made(wire)  # type: ignore[arg-type]
-        asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
-        await asyncio.sleep(0)
+        # the last two are of what the server takes, as the first is
+        protocol, wire, asked = await greeted(size, 65_536, 8_192, 1)
+        await asked
         [sent] = wire.written
         hello = struct_from_binary(ua.Hello, Buffer(sent[8:]))
-        acknowledge = ua.Acknowledge(0, size, hello.ReceiveBufferSize, 8_192, 1)  # the last two are of what the server takes, as the first is
-        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, acknowledge))
-        await asked
-        connection = protocol._connection
-        connection.security_token.ChannelId, connection.security_token.TokenId = 7, 13
-        connection._peer_sequence_number = 0
+        connection = opened(protocol)
         server = SecureConnection(SecurityPolicyNone(), TransportLimits(hello.ReceiveBufferSize, hello.ReceiveBufferSize, 0, 0))
         server.security_token.ChannelId, server.security_token.TokenId = 7, 13
         body = b"v" * 200_000
@@ -218,13 +220,7 @@ def test_the_sizes_that_both_sides_announce_are_kept_to(size: int) -> None:
 @pytest.mark.parametrize("size", [0, 24, 8_191])
 def test_a_server_that_takes_less_than_is_allowed_is_told_of(size: int) -> None:
     async def main() -> None:
-        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
-        opcua_channel.bound_frames(uaclient)
-        protocol = uaclient._make_protocol()
-        protocol.connection_made(Wire())  # type: ignore[arg-type]
-        asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
-        await asyncio.sleep(0)
-        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, size, 65_536, 0, 0)))
+        _, _, asked = await greeted(size, 65_536, 0, 0)
         with pytest.raises(ConnectionError, match=f"takes {size} bytes at once; the least allowed is 8192"):
             await asked
 
@@ -233,13 +229,7 @@ def test_a_server_that_takes_less_than_is_allowed_is_told_of(size: int) -> None:
 
 def test_a_connection_that_is_given_up_while_it_is_made_is_given_up() -> None:
     async def main() -> None:
-        uaclient = Client("opc.tcp://127.0.0.1:1").uaclient
-        opcua_channel.bound_frames(uaclient)
-        protocol = uaclient._make_protocol()
-        protocol.connection_made(Wire())  # type: ignore[arg-type]
-        asked = asyncio.create_task(protocol.send_hello("opc.tcp://127.0.0.1:1"))
-        await asyncio.sleep(0)
-        protocol.data_received(uatcp_to_binary(ua.MessageType.Acknowledge, ua.Acknowledge(0, 65_536, 65_536, 0, 0)))
+        _, _, asked = await greeted(65_536, 65_536, 0, 0)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
