@@ -131,6 +131,8 @@ class Driver(ABC):
     def _tell(self, *, up: bool, why: str = "") -> None:
         """Note whether the device answers, count it, and log it when it changes."""
         metrics = self.metrics
+        if up and metrics.connected and self._told:
+            return
         if up and not metrics.connected:
             metrics.connects += 1
         elif not up and metrics.connected:

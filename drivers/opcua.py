@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Coroutine
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from drivers.device import Device
 from drivers.driver import NOT_YET, CallOutcome, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
@@ -107,12 +108,12 @@ class OpcuaDriver(Driver):
         self._tell(up=True)
         return session.reading()
 
-    async def due(self, left: float, period: float) -> bool:
+    def due(self, left: float, period: float) -> Coroutine[Any, Any, bool]:
         """Wait for a publication around the end of a period, see `Subscription.due`; where nothing is published, for its end."""
         session = self._session
         if session is None or session.subscription is None:
-            return await super().due(left, period)
-        return await session.subscription.due(left, period)
+            return super().due(left, period)
+        return session.subscription.due(left, period)
 
     async def _recheck(self) -> None:
         """Raise `NotSecured` when somebody has taken away the trust in the server meanwhile."""

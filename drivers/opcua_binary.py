@@ -44,7 +44,7 @@ def length(data: bytes, at: int, least: int = 1) -> tuple[int, int]:
     (n,) = _INT.unpack_from(data, at)
     if n < -1 or n * least > len(data) - at - 4:
         raise Malformed(f"length {n} at byte {at} of {len(data)}")
-    return max(n, 0), at + 4
+    return (n if n > 0 else 0), at + 4
 
 
 def _byte(data: bytes, at: int) -> int:

@@ -26,6 +26,7 @@ __all__ = ["Channel", "bound_frames", "calm"]
 _CHUNK: Final = 2**16  # [B] the largest chunk that we take
 _LEAST: Final = 8192  # [B] that each side takes at once (part 6, 7.1.2.3)
 _HEADER: Final = struct.Struct("<4sIIIII")  # of a message in one chunk: type, size, channel, token, number, request (part 6, 6.7.2)
+_NONE_ACKNOWLEDGED: Final = messages.publish_body([])
 _MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
 
 
@@ -50,17 +51,26 @@ class Channel:
 
     def send(self, kind: int, body: bytes, timeout: float, taker: Any) -> int:
         """Send a request and return its handle; `taker` is, or stands for, the future of the reply. 0 s of `timeout` is none."""
+        transport = self._open()
+        transport.write(self._message(kind, body, timeout, taker))
+        return self._protocol._request_handle
+
+    def _open(self) -> asyncio.Transport:
         protocol = self._protocol
         if protocol.transport is None or protocol.is_closed:
             raise ConnectionError("connection lost")
-        protocol._request_handle += 1
-        protocol._request_id += 1
-        header = messages.request_header(kind, self._token, protocol._request_handle, time.time_ns(), timeout)
+        return protocol.transport
+
+    def _message(self, kind: int, body: bytes, timeout: float, taker: Any) -> bytes:
+        """Return a request as it is to be sent, and expect its reply."""
+        protocol = self._protocol
+        handle = protocol._request_handle = protocol._request_handle + 1
+        request = protocol._request_id = protocol._request_id + 1
+        header = messages.request_header(kind, self._token, handle, time.time_ns(), timeout)
         protocol.revolve_security_token()
-        message = _frame(protocol._connection, header + body, protocol._request_id)
-        protocol._callbackmap[protocol._request_id] = taker
-        protocol.transport.write(message)
-        return protocol._request_handle
+        message = _frame(protocol._connection, header + body, request)
+        protocol._callbackmap[request] = taker
+        return message
 
     async def ask(self, kind: int, body: bytes, timeout: float) -> tuple[bytes, int]:  # noqa: ASYNC109  # it goes on the wire as well
         """Return the reply to a request and the request's handle; raise `TimeoutError` or `ConnectionError`."""
@@ -90,9 +100,14 @@ class Channel:
         if waiting := [until for until, reply in self._asked.values() if not reply.done()]:
             self._watch_until(min(waiting))
 
-    def publish(self, acknowledged: list[tuple[int, int]], taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
-        """Send a publish request; one of `taken` and `failed` is called once, from the callback of the socket."""
-        self.send(messages.PUBLISH, messages.publish_body(acknowledged), 0.0, _Taker(taken, failed))
+    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+        """Send some publish requests in one piece, the first with acknowledgements.
+
+        For each of them, one of `taken` and `failed` is called once, from the callback of the socket.
+        """
+        transport = self._open()
+        bodies = [messages.publish_body(acknowledged), *[_NONE_ACKNOWLEDGED] * (times - 1)]
+        transport.write(b"".join([self._message(messages.PUBLISH, body, 0.0, _Taker(taken, failed)) for body in bodies]))
 
     async def create_subscription(self, asked: ua.CreateSubscriptionParameters) -> ua.CreateSubscriptionResult:
         """Create a subscription that asyncua does not know of; raise `UaStatusCodeError`."""
@@ -130,8 +145,11 @@ class _Taker:
         return self._done
 
     def set_result(self, body: Any) -> None:
+        self.take(_bytes(body))
+
+    def take(self, data: bytes) -> None:
         self._done = True
-        self._taken(_bytes(body))
+        self._taken(data)
 
     def set_exception(self, error: Exception) -> None:
         self._done = True
@@ -174,17 +192,20 @@ class _BoundedProtocol(UASocketProtocol):
     def _take_plain(self, data: bytes) -> bool:
         """Take what is one whole message without security, with the checks that asyncua makes; False for all else, and for what fails one."""
         connection = self._connection
-        if len(data) < _HEADER.size or type(connection.security_policy) is not SecurityPolicyNone:
+        size = len(data)
+        if not _HEADER.size <= size <= connection._limits.max_recv_buffer or type(connection.security_policy) is not SecurityPolicyNone:
             return False
-        kind, size, channel, token, number, request = _HEADER.unpack_from(data)
+        *head, number, request = _HEADER.unpack_from(data)
         last, known = connection._peer_sequence_number, connection.security_token
-        if kind != b"MSGF" or size != len(data) or size > connection._limits.max_recv_buffer or connection._incoming_parts:
+        if head != [b"MSGF", size, known.ChannelId, known.TokenId] or last is None or number != last + 1 or connection._incoming_parts:
             return False
-        if (channel, token) != (known.ChannelId, known.TokenId) or last is None or number != last + 1 or request not in self._callbackmap:
+        taker: Any = self._callbackmap.pop(request, None)
+        if taker is None:
             return False
         connection._peer_sequence_number = number
-        taker = self._callbackmap.pop(request)
-        if not taker.done():
+        if type(taker) is _Taker:
+            taker.take(data[_HEADER.size :])
+        elif not taker.done():
             taker.set_result(Buffer(data, _HEADER.size))
         return True
 

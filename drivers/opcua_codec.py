@@ -27,12 +27,14 @@ _TAILS: Final = tuple(sum(np.dtype(kind).itemsize for bit, _, kind in _TAIL if m
 _STATUS: Final = 2
 _SOURCE: Final = 4
 _SERVER: Final = 8
-_TICKS: Final = _SOURCE | _SERVER
-_TIMES: Final = _TICKS | 16 | 32  # with their picoseconds
+_DOUBLE: Final = 11
 _NO_HANDLES: Final[UInts] = np.empty(0, dtype=np.uint32)
 _1970: Final = 116_444_736_000_000_000  # [100 ns] from 1601
+_EPOCH: Final = np.array(_1970)  # as arrays, since numbers would be made into some on each use
+_TICK: Final = np.array(100)  # [ns]
 _MOST: Final = (2**63 - 1) // 100  # [100 ns] what nanoseconds can say, until 2262
-_YEARS: Final = ((_1970 >> 48) + 1, (_1970 + _MOST >> 48) - 1)  # the two highest bytes of times from 1971 to 2261
+# the two highest bytes of times from 1971 to 2261, as they are in a message
+_YEARS: Final = frozenset(high.to_bytes(2, "little") for high in range((_1970 >> 48) + 1, _1970 + _MOST >> 48))
 _UINT: Final = np.dtype("<u4")
 _LONG: Final = np.dtype("<i8")
 _IN_TENS: Final = (np.minimum(np.arange(2**16), 9999) // 100).astype(np.int8)  # [ns] of 10 ps; more than 9,999 count as that (part 6, 5.2.2.17)
@@ -112,98 +114,90 @@ def _row(code: int, lead: int) -> np.dtype[Any]:
     return np.dtype(fields + [(name, type_) for bit, name, type_ in _TAIL if mask & bit])
 
 
-class _Shape(NamedTuple):
-    """Where in a row of `_row` the fields are; 0 for what it does not have."""
+class _Uniform:
+    """How DataValues of one mask and type are decoded: made once, since with cold caches each step costs, and not each value.
 
-    value: int
-    type: np.dtype[Any]  # of the value
-    top: int  # the byte of the value that has most of the exponent; 0 where all values are finite
-    status: int
-    source: int
-    server: int
-
-
-@functools.cache
-def _shape(code: int, lead: int) -> _Shape:
-    row, kind = _row(code, lead), code & 0xFF
-    places = {name: field[1] for name, field in (row.fields or {}).items()}
-    value = places.get("value", 0)
-    type_ = np.dtype(NUMBERS.get(kind, "V0"))
-    top = value + type_.itemsize - 1 if type_.kind == "f" else 0
-    return _Shape(value, type_, top, *(places.get(name, 0) for name in ("status", "source", "server")))
-
-
-def _uniform(data: bytes, at: int, n: int, lead: int) -> Columns | None:
-    """Return the values when all have the mask and type of the first; None when they do not.
-
-    What values mostly are (good, finite, of these years) is told by comparing the same byte of all rows: with cold caches an array operation
-    costs three times as much.
+    For the same reason, what values mostly are (good, finite, of these years) is told by looking at the same byte of all of them.
     """
-    first = at + lead
-    if first >= len(data) or (mask := data[first]) > 63:
-        return None
-    kind = 0
-    if mask & 1:
-        if first + 1 == len(data):
+
+    def __init__(self, mask: int, kind: int, lead: int) -> None:
+        row = _row(mask << 8 | kind, lead)
+        places = {name: field[1] for name, field in (row.fields or {}).items()}
+        self._lead, self._mask, self._kind, self._step = lead, mask, kind, row.itemsize
+        self._typed = bool(mask & 1)
+        self._value = places["value"] if kind in NUMBERS else 0
+        self._type = np.dtype(NUMBERS.get(kind, "V0"))
+        # the byte of a value that has most of its exponent
+        self._top = self._value + self._type.itemsize - 1 if self._type.kind == "f" else 0
+        self._status = places.get("status", 0)
+        self._sourced, self._served = "source" in places, "server" in places
+        clocks = [name for name in ("source", "server") if name in places]
+        self._clocks = tuple(places[name] for name in clocks)
+        tens = {f"{name}10ps" in places for name in clocks}
+        self._tens = True in tens
+        self.alike = len(tens) < 2  # whether both clocks have picoseconds, or neither
+
+    def columns(self, data: bytes, at: int, n: int) -> Columns | None:
+        """Return `n` values in a message; None when they are not of this mask and type."""
+        step, first, kind = self._step, at + self._lead, self._kind
+        end = at + n * step
+        if end > len(data) or data[first:end:step].count(self._mask) != n:
             return None
-        kind = data[first + 1]
-    code = mask << 8 | kind
-    step = _SIZES[code] + lead
-    end = at + n * step
-    if not _SIZES[code] or end > len(data) or data[first:end:step] != _repeated(mask, n):
-        return None
-    if mask & 1 and data[first + 1 : end : step] != _repeated(kind, n):
-        return None
-    shape = _shape(code, lead)
-    if kind in NUMBERS:
-        value = _numbers(np.ndarray((n,), shape.type, data, at + shape.value, (step,)), kind)
-        tops = data[at + shape.top : end : step] if shape.top else b""
-        finite = 0x7F not in tops and 0xFF not in tops
-    else:
-        value, finite = _same(math.nan, "f8", n), False
-    good = not mask & _STATUS or _zero(data, at + shape.status, end, step, 4)
-    status = _same(0, "u4", n) if good else np.ndarray((n,), _UINT, data, at + shape.status, (step,)).astype(np.uint32)
-    source_at, server_at = at + shape.source, at + shape.server
-    if mask & _TIMES in (_TICKS, _TIMES):
-        source, server = _times(data, (source_at, server_at), end, step, n, tens=bool(mask & 16))
-    else:
-        source = _times(data, (source_at,), end, step, n, tens=bool(mask & 16))[0] if mask & _SOURCE else _same(0, "i8", n)
-        server = _times(data, (server_at,), end, step, n, tens=bool(mask & 32))[0] if mask & _SERVER else _same(0, "i8", n)
-    handle = np.ndarray((n,), _UINT, data, at, (step,)) if lead else _NO_HANDLES
-    return Columns(handle, _same(kind, "u1", n), value, status, source, server, range(first, end, step), end, kind, good, finite)
+        if self._typed and data[first + 1 : end : step].count(kind) != n:
+            return None
+        if self._value:
+            numbers = np.ndarray((n,), self._type, data, at + self._value, (step,))
+            value = numbers.copy() if kind == _DOUBLE else _numbers(numbers, kind)
+            tops = data[at + self._top : end : step] if self._top else b""
+            finite = 0x7F not in tops and 0xFF not in tops
+        else:
+            value, finite = _same(math.nan, "f8", n), False
+        good = not self._status or _zero(data, at + self._status, end, step, 4)
+        status = _same(0, "u4", n) if good else np.ndarray((n,), _UINT, data, at + self._status, (step,)).astype(np.uint32)
+        times = self._times(data, at, n, end) if self._clocks else _same(0, "i8", n)[None]
+        source = times[0] if self._sourced else _same(0, "i8", n)
+        server = times[-1] if self._served else _same(0, "i8", n)
+        handle = np.ndarray((n,), _UINT, data, at, (step,)) if self._lead else _NO_HANDLES
+        return Columns(handle, _same(kind, "u1", n), value, status, source, server, range(first, end, step), end, kind, good, finite)
+
+    def _times(self, data: bytes, at: int, n: int, end: int) -> TimeArray:
+        """Return the times of each clock [ns] since 1970 as `nanoseconds` does, shape (clocks, n)."""
+        step, clocks = self._step, self._clocks
+        ticks: TimeArray = np.ndarray((len(clocks), n), _LONG, data, at + clocks[0], (clocks[-1] - clocks[0], step))
+        for clock in clocks:
+            high = at + clock + 6
+            tops = data[high : high + 2]
+            if tops not in _YEARS or data[high:end:step].count(tops[0]) != n or data[high + 1 : end : step].count(tops[1]) != n:
+                break
+            if self._tens and not _zero(data, high + 2, end, step, 2):
+                break
+        else:
+            since = ticks.copy()
+            since -= _EPOCH
+            since *= _TICK
+            return since
+        return nanoseconds(ticks, np.ndarray(ticks.shape, "<u2", data, at + clocks[0] + 8, ticks.strides) if self._tens else None)
 
 
-@functools.lru_cache(64)
-def _repeated(byte: int, n: int) -> bytes:
-    return bytes((byte,)) * n
+@functools.lru_cache(256)
+def _uniform(head: bytes, lead: int) -> _Uniform | None:
+    """Return how DataValues are decoded that are all as the first, which begins with `head`; None when they have no fixed size.
+
+    None as well where one clock has picoseconds and the other has not: too rare to be quick at.
+    """
+    mask = head[0] if head else 64
+    if mask > 63 or len(head) <= mask & 1:
+        return None
+    kind = head[1] if mask & 1 else 0
+    if not _SIZES[mask << 8 | kind]:
+        return None
+    uniform = _Uniform(mask, kind, lead)
+    return uniform if uniform.alike else None
 
 
 def _zero(data: bytes, start: int, end: int, step: int, size: int) -> bool:
     """Whether `size` bytes are 0 in all rows."""
-    first = data[start:end:step]
-    zeros = _repeated(0, len(first))
-    return first == zeros and all(data[byte:end:step] == zeros for byte in range(start + 1, start + size))
-
-
-def _times(data: bytes, starts: tuple[int, ...], end: int, step: int, n: int, *, tens: bool) -> TimeArray:
-    """Return times [ns] since 1970 as `nanoseconds` does, shape (len(starts), n); with their picoseconds in `tens` behind each.
-
-    `starts` are one or two places in the first row.
-    """
-    ticks: TimeArray = np.ndarray((len(starts), n), _LONG, data, starts[0], (starts[-1] - starts[0], step))
-    for start in starts:
-        low, high = data[start + 6], data[start + 7]
-        if not (
-            _YEARS[0] <= (high << 8 | low) <= _YEARS[1]
-            and data[start + 6 : end : step] == _repeated(low, n)
-            and data[start + 7 : end : step] == _repeated(high, n)
-            and not (tens and not _zero(data, start + 8, end, step, 2))
-        ):
-            return nanoseconds(ticks, np.ndarray(ticks.shape, "<u2", data, starts[0] + 8, ticks.strides) if tens else None)
-    since = ticks.copy()
-    since -= _1970
-    since *= 100
-    return since
+    return not any(any(data[byte:end:step]) for byte in range(start, start + size))
 
 
 def _same(value: float, kind: str, n: int) -> NDArray[Any]:
@@ -329,7 +323,8 @@ class Decoder:
             raise Malformed(f"{n} values in {len(data) - at} bytes")
         if n == 0:
             return _NOTHING._replace(end=at)
-        if (columns := _uniform(data, at, n, lead)) is not None:
+        uniform = _uniform(data[at + lead : at + lead + 2], lead)
+        if uniform is not None and (columns := uniform.columns(data, at, n)) is not None:
             return columns
         layout = self._layouts.get((n, lead))
         if layout is not None and (columns := layout.columns(data, at)) is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from drivers.opcua_codec import Columns, Decoder, UInts
 
 __all__ = [
     "DATA_CHANGE",
+    "NO_DIAGNOSTICS",
     "PUBLISH",
     "READ",
     "SET_MONITORING_MODE",
@@ -57,7 +59,11 @@ _HEADER: Final = struct.Struct("<qIIB")
 _USUAL: Final = struct.Struct("<HHqII8s")  # a reply's type, as most servers write it, and header
 _NOTHING_MORE: Final = (b"\0\0\0\0\0\0\0\0", b"\0\xff\xff\xff\xff\0\0\0")  # in a header, in the two ways to say so
 _CHANGES: Final = struct.pack("<HHB", 1, DATA_CHANGE, 1)  # the type of a data change, as most servers write it
-_NO_DIAGNOSTICS: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff")
+NO_DIAGNOSTICS: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff")
+# a publication of one data change, as it mostly is: what is before the numbers of messages that can be had again, behind them, and behind the change
+_PUBLISHED: Final = struct.Struct("<HHqII8sIi")
+_MESSAGE: Final = struct.Struct("<BIqi5si")
+_ACCEPTED: Final = tuple(codes + none for codes in (*NO_DIAGNOSTICS, b"\1\0\0\0\0\0\0\0") for none in NO_DIAGNOSTICS)
 _COUNT: Final = struct.Struct("<i")
 _ACKNOWLEDGED: Final = struct.Struct("<II")
 _TYPE: Final = struct.Struct("<HH")
@@ -91,7 +97,6 @@ class Publication(NamedTuple):
     number: int
     time: int
     parts: tuple[tuple[int, int, int], ...]  # kind (0: unknown), start and end of each
-    unacknowledged: tuple[int, ...]  # status codes of the acknowledgements that went with the request
 
 
 def request_header(kind: int, token: bytes, handle: int, now: int, timeout: float) -> bytes:
@@ -125,7 +130,7 @@ def write_body(items: Sequence[bytes]) -> bytes:
 
 def publish_body(acknowledged: Sequence[tuple[int, int]]) -> bytes:
     """Return a request to be told of changes that acknowledges messages (subscription, number)."""
-    return b"".join([_COUNT.pack(len(acknowledged)), *(_ACKNOWLEDGED.pack(*one) for one in acknowledged)])
+    return _COUNT.pack(len(acknowledged)) + b"".join(starmap(_ACKNOWLEDGED.pack, acknowledged))
 
 
 def set_reporting_body(subscription: int, items: Sequence[int]) -> bytes:
@@ -201,7 +206,7 @@ def _expect(data: bytes, asked: int, handle: int | None) -> Reply:
 
 
 def _end(data: bytes, at: int) -> None:
-    if data[at:] not in _NO_DIAGNOSTICS and (end := skip_diagnostics(data, at)) != len(data):
+    if data[at:] not in NO_DIAGNOSTICS and (end := skip_diagnostics(data, at)) != len(data):
         raise Malformed(f"{len(data) - end} bytes behind the end of a reply")
 
 
@@ -229,6 +234,8 @@ def status_reply(data: bytes, asked: int, n: int, handle: int | None = None) -> 
 
 def publish_reply(data: bytes) -> Publication:
     """Return what a server publishes; raise `ServiceFault` or `Malformed`."""
+    if (usual := _one_change(data)) is not None:
+        return usual
     at = _expect(data, PUBLISH, None).body
     try:
         (subscription,) = struct.unpack_from("<I", data, at)
@@ -244,9 +251,24 @@ def publish_reply(data: bytes) -> Publication:
         parts.append((kind, at, at + size))
         at += size
     n, at = length(data, at, 4)
-    codes = struct.unpack_from(f"<{n}I", data, at)
     _end(data, at + 4 * n)
-    return Publication(subscription, bool(more), number, time, tuple(parts), codes)
+    return Publication(subscription, bool(more), number, time, tuple(parts))
+
+
+def _one_change(data: bytes) -> Publication | None:
+    """Return a publication of one data change, with nothing said besides, in four steps; None when it is another."""
+    try:
+        form, kind, _, _, result, nothing, subscription, available = _PUBLISHED.unpack_from(data)
+        at = _PUBLISHED.size + 4 * max(available, 0)
+        more, number, time, parts, type_, size = _MESSAGE.unpack_from(data, at)
+    except struct.error:
+        return None
+    at += _MESSAGE.size
+    if size < 0 or data[at + size :] not in _ACCEPTED:
+        return None
+    if (form, kind, result, parts, type_) != (1, _REPLIES[PUBLISH], 0, 1, _CHANGES) or available < -1 or nothing not in _NOTHING_MORE:
+        return None
+    return Publication(subscription, bool(more), number, time, ((DATA_CHANGE, at, at + size),))
 
 
 def _part(data: bytes, at: int) -> tuple[int, int]:

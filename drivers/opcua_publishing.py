@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from drivers.driver import ErrorKind
@@ -17,11 +17,11 @@ from drivers.opcua_messages import Publication, ServiceFault, publish_reply
 __all__ = ["Publishing"]
 
 _STEP: Final = 0.001  # [s] of work at a time
-_IN_FLIGHT: Final = 3  # publish requests: one is with the server while the answers to others are under way
+_IN_FLIGHT: Final = 4  # publish requests: two are with the server while the answers to others are under way, and two are sent at a time
 _TIMED_OUT: Final = 0x800A0000  # Bad_Timeout: the server had nothing to say in the time that it gives a request
 _TOO_MANY: Final = 0x80780000  # Bad_TooManyPublishRequests: it keeps fewer
 
-Handler = Callable[[bytes, Publication], Iterator[None]]  # takes a publication in steps
+Handler = Callable[[bytes, Publication], Iterable[None]]  # takes a publication in steps; a generator, or nothing where it was taken at once
 
 
 class Publishing:
@@ -31,7 +31,7 @@ class Publishing:
         self._channel = channel
         self._handlers: dict[int, Handler] = {}
         self._inbox: deque[tuple[bytes, Publication]] = deque()
-        self._work: Iterator[None] | None = None
+        self._work: Iterable[None] | None = None
         self._acknowledged: list[tuple[int, int]] = []
         self._waiting = 0  # requests that are with the server
         self._most = _IN_FLIGHT
@@ -42,12 +42,11 @@ class Publishing:
         self._timer: asyncio.TimerHandle | None = None  # that ends it
         self.failure: tuple[ErrorKind, str] | None = None  # why nothing is published any more
         self.step = _STEP
-        self.slowest = 0.0  # [s] that the longest step has taken
 
     def start(self, subscription: int, handler: Handler) -> None:
         """Ask for what is published to a subscription of ours."""
         self._handlers[subscription] = handler
-        while self._waiting < self._most and self.failure is None:
+        if self._waiting < self._most:
             self._ask()
 
     def close(self) -> None:
@@ -64,11 +63,12 @@ class Publishing:
         Returns whether it is so.
         """
         loop = asyncio.get_running_loop()
-        self._soonest = loop.time() + earliest
+        now = loop.time()
+        self._soonest = now + earliest
         news: asyncio.Future[bool] = loop.create_future()
         self._news = news
         ends = 0.0 if self._closed else earliest if self.unread else latest
-        self._timer = loop.call_later(ends, _tell, news, self._closed or self.unread)
+        self._timer = loop.call_at(now + ends, _tell, news, self._closed or self.unread)
         try:
             return await news
         finally:
@@ -94,13 +94,14 @@ class Publishing:
         self.close()
 
     def _ask(self) -> None:
+        """Send the publish requests that are missing, with what is to be acknowledged."""
         acknowledged, self._acknowledged = self._acknowledged, []
         try:
-            self._channel.publish(acknowledged, self._taken, self._failed)
+            self._channel.publish(acknowledged, self._most - self._waiting, self._taken, self._failed)
         except FAILURES as error:
             self.fail("drop", str(error))
         else:
-            self._waiting += 1
+            self._waiting = self._most
 
     def _failed(self, error: Exception) -> None:
         self.fail("drop", f"{type(error).__name__}: {error}")
@@ -123,16 +124,17 @@ class Publishing:
                 self.fail("exception", f"it publishes nothing any more: {error}")
         else:
             self._inbox.append((data, publication))
-            if len(self._inbox) == 1 and self._work is None:
+            if len(self._inbox) == 1:  # else it waits for its turn
                 self._step()
 
     def _step(self) -> None:
         """Work for a millisecond; the rest has to wait for its turn."""
         begun = time.perf_counter()
         try:
-            while self._inbox:
+            while True:
+                data, publication = self._inbox[0]
                 if self._work is None:
-                    self._work = self._begin(*self._inbox[0])
+                    self._work = self._begin(data, publication)
                 for _ in self._work:
                     if time.perf_counter() - begun > self.step:
                         asyncio.get_running_loop().call_soon(self._resume)
@@ -140,17 +142,18 @@ class Publishing:
                 self._work = None
                 if self._closed:
                     return
-                self._end(self._inbox.popleft()[1])
+                self._inbox.popleft()
+                self._end(publication)
+                if not self._inbox:
+                    return
         except Malformed as error:
             self.fail("reply", f"what it publishes cannot be understood: {error}")
-        finally:
-            self.slowest = max(self.slowest, time.perf_counter() - begun)
 
     def _resume(self) -> None:
         if not self._closed:
             self._step()
 
-    def _begin(self, data: bytes, publication: Publication) -> Iterator[None]:
+    def _begin(self, data: bytes, publication: Publication) -> Iterable[None]:
         handler = self._handlers.get(publication.subscription)
         if handler is not None:
             return handler(data, publication)
@@ -158,12 +161,12 @@ class Publishing:
             self._channel.deliver(data)
         except FAILURES as error:
             self.fail("reply", f"an event cannot be understood: {type(error).__name__} {error}")
-        return iter(())
+        return ()
 
     def _end(self, publication: Publication) -> None:
         if publication.parts:
             self._acknowledged.append((publication.subscription, publication.number))
-        if self._waiting < self._most:
+        if self._waiting <= max(self._most - 2, min(self._most - 1, 1)):
             self._ask()
         if not publication.more and publication.subscription in self._handlers:
             self._published()

@@ -124,26 +124,26 @@ class Session:
 
     async def refresh(self) -> None:
         """Bring the table up to date, or make sure that it is; raise `Lost`, `WrongDevice` or what a reader raises."""
-        if self.subscription is None:
+        subscription = self.subscription
+        if subscription is None:
             self._ask_again()
             await self.read_all()
             if time.monotonic() >= self.upkeep.due:
                 await self.look_after()
             return
-        self._listen(self.subscription)
+        self._listen(subscription)
         now = time.monotonic()
-        late = now - self.subscription.heard > self.subscription.late
-        if self.subscription.reread or now >= self._audit_due:
-            await self._audit(self.subscription, now)
-        elif now >= self._beat_due or late:
-            await self._beat(self.subscription)
+        if subscription.reread or now >= self._audit_due:
+            await self._audit(subscription, now)
+        elif now >= self._beat_due or now - subscription.heard > subscription.late:
+            await self._beat(subscription)
         elif now - self._looked < _PAUSE:
             await asyncio.sleep(0)  # who reads without a pause must not keep what is published from coming in
         if now >= self.upkeep.due:
             await self.look_after()
         self._looked = now
-        self._listen(self.subscription)
-        if (silence := time.monotonic() - self.subscription.heard) > self.subscription.silence:
+        self._listen(subscription)
+        if (silence := time.monotonic() - subscription.heard) > subscription.silence:
             raise Lost("timeout", f"the server answers, but has published nothing for {silence:.1f} s")
 
     async def look_after(self) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 from asyncua import ua
@@ -22,10 +22,10 @@ from drivers.device import Device
 from drivers.driver import DriverMetrics
 from drivers.opcua_binary import Malformed, length, skip_diagnostics
 from drivers.opcua_channel import Channel
-from drivers.opcua_codec import Decoder
+from drivers.opcua_codec import Decoder, UInts
 from drivers.opcua_messages import Publication
 from drivers.opcua_publishing import Publishing
-from drivers.opcua_table import Table, Taken
+from drivers.opcua_table import Places, Table, Taken
 
 __all__ = ["NoSubscription", "Subscription", "note"]
 
@@ -65,6 +65,8 @@ class Subscription:
         self._id = 0
         self._number: int | None = None  # of the last message
         self._lag: float | None = None  # [s] monotonic - the server's clock
+        self._every = b""  # the handles of all items in the order in which they were reported last
+        self._everywhere: Places | None = None  # where their values go; None: not reported twice in this order yet
         self._servers: list[int] = []  # the server's ids of the items
 
     async def open(self, nodes: Sequence[ua.NodeId]) -> None:
@@ -176,14 +178,14 @@ class Subscription:
         if not publication.more and not self.reread:  # what was lost on the way is known again when everything has been read
             self.current = max(self.current, when)
 
-    async def due(self, left: float, period: float) -> bool:
+    def due(self, left: float, period: float) -> Coroutine[Any, Any, bool]:
         """Wait for the end of a period, or for a publication around it where they come about as often; return whether there was one.
 
         What has come already counts, and none is waited for long: whoever reads has outputs to write as well.
         """
         if not _OFTEN * period <= self.alive <= (1.0 + _OVER) * period:
-            return await self.publishing.news(left, left)
-        return await self.publishing.news(left - _EARLY * period, left + _OVER * period)
+            return self.publishing.news(left, left)
+        return self.publishing.news(left - _EARLY * period, left + _OVER * period)
 
     def _in_order(self, publication: Publication) -> bool:
         """Check the number of a message; False for one that was here before. A keep-alive has the number of the message that comes next."""
@@ -207,20 +209,33 @@ class Subscription:
         while n:
             k = n if n <= _STEP else _STEP
             columns = self._decoder.decode(data, at, k, 4)
-            try:
-                places = self._table.places(columns.handle)
-            except IndexError:
-                raise Malformed(f"a value for handle {columns.handle.max()}, of {len(self._table.items)}") from None
+            places = self._where(columns.handle)
             taken = self._table.take(places, columns, when, report=True)
             for item, position in places.odd:
                 yield
                 self._table.take_odd(item, position, columns, data, when, taken, report=True)
-            note(self._metrics, taken)
-            self.changed |= taken.changed
+            if taken.anything:
+                note(self._metrics, taken)
+                self.changed |= taken.changed
             n, at = n - k, columns.end
-            yield
-        if at > end or skip_diagnostics(data, at) != end:
+            if n:
+                yield
+        if data[at:end] not in messages.NO_DIAGNOSTICS and (at > end or skip_diagnostics(data, at) != end):
             raise Malformed(f"a notification of {end - start} bytes that ends elsewhere")
+
+    def _where(self, handles: UInts) -> Places:
+        """Return where the values of items go; as quick to use as can be when all items are reported in the order of the last time."""
+        if len(handles) == len(self._table.items):
+            every = handles.tobytes()
+            if every == self._every:
+                if self._everywhere is None:
+                    self._everywhere = self._table.places(handles, lasting=True)
+                return self._everywhere
+            self._every, self._everywhere = every, None
+        try:
+            return self._table.places(handles)
+        except IndexError:
+            raise Malformed(f"a value for handle {handles.max()}, of {len(self._table.items)}") from None
 
     async def verify(self, timeout: float) -> None:  # noqa: ASYNC109  # it goes on the wire
         """Ask whether all items still exist; raise `ValueError` when they do not."""

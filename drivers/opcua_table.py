@@ -34,6 +34,7 @@ KINDS: Final[dict[SignalType, int]] = {
 }
 OVERFLOW: Final = 0x0480  # info bits of a data value, and that its queue has lost some (part 4, 7.39)
 _SEMANTICS: Final = 0xC000  # the structure or the meaning of the value has changed: its eu, its range
+_REPORTS: Final = 64  # that wait to be noted
 _BAD: Final = np.uint8(Quality.BAD)
 _GOOD: Final = np.uint8(Quality.GOOD)
 _DOUBLE: Final = struct.Struct("=d")
@@ -48,6 +49,11 @@ class Taken:
     types: int = 0  # values that are not of the signal's type
     changed: bool = False  # what a value means has changed: look it up again
 
+    @property
+    def anything(self) -> bool:
+        """Whether something was."""
+        return bool(self.overflows or self.types or self.changed)
+
 
 class Places(NamedTuple):
     """Where in a table the values of some items go."""
@@ -55,7 +61,7 @@ class Places(NamedTuple):
     at: IndexArray | slice  # of those that are one signal each
     positions: IndexArray | None  # of those, among the values; None: all are
     odd: tuple[tuple[int, int], ...]  # item, and position among the values, of each array and structure
-    whole: bool = False  # whether they are known to be all that the table has, in its order
+    whole: IndexArray | slice | None = None  # which of the values are those of the table, in its order; None: not known to be all of them
 
 
 class Table:
@@ -103,12 +109,15 @@ class Table:
         self._differ = False  # whether any was in the last one
         # how many of them make a doubt: slow signals are sampled more rarely than they are read
         self.patience: IndexArray = np.ones(n, dtype=np.intp)
+        # what was reported, where and when [s, monotonic], and is not in `_reported_in` and `_received` yet
+        self._reports: list[tuple[IndexArray | slice, float]] = []
         self._lent = False  # others see the arrays below: copied before they are changed, and those of qualities always
         self.value: FloatArray = np.full(n, np.nan)
         self.quality: QualityArray = np.full(n, _BAD, dtype=np.uint8)
         self.source: TimeArray = np.zeros(n, dtype=np.int64)
         self.server: TimeArray = np.zeros(n, dtype=np.int64)
-        self.received: FloatArray = np.full(n, -math.inf)  # [s] monotonic
+        self._received: FloatArray = np.full(n, -math.inf)  # [s] monotonic
+        self._received_lent = False
         self._latest = -math.inf  # [s] monotonic, of all that was received
 
     def of_items(self, of_signals: FloatArray) -> FloatArray:
@@ -158,8 +167,19 @@ class Table:
             odd = tuple((item, position) for position, item in enumerate(items.tolist()) if item in self._parts)
             if odd:
                 return Places(at[at >= 0], np.flatnonzero(at >= 0), odd)
-        run = _run(at) if lasting else None
-        return Places(at if run is None else run, None, (), run == slice(0, len(self.value)))
+        return self._lasting(at) if lasting else Places(at, None, ())
+
+    def _lasting(self, at: IndexArray) -> Places:
+        """Return places as quick to use as can be: in one piece, if they are, forwards or backwards; and whether they are all of them."""
+        n = len(at)
+        step = int(at[1] - at[0]) if n > 1 else 1
+        order = np.argsort(at)
+        whole = n == len(self.value) and bool((at[order] == np.arange(n)).all())
+        if n == 0 or step not in (1, -1) or (at[1:] - at[:-1] != step).any():
+            return Places(at, None, (), order if whole else None)
+        last = int(at[-1]) + step
+        run = slice(int(at[0]), last if last >= 0 else None, step)
+        return Places(run, None, (), slice(None, None, step) if whole else None)
 
     def take(self, places: Places, columns: Columns, received: float, *, report: bool = False) -> Taken:
         """Take the values for some places, known to be current at `received` [s, monotonic]; `report`: a subscription has reported them.
@@ -176,41 +196,59 @@ class Table:
             columns = columns.at(places.positions)
         newest = received >= self._latest and received >= self._holding
         simple = good and newest and columns.one_kind == self._one_kind and self._all_usable and not self._banded
-        if not simple or not self._put_simple(places, columns, received):
+        if not simple or not self._put_simple(places, columns):
             self._put(places.at, columns, received, taken)
-        if report:
-            self._reported_in[places.at] = self._round
+            if report:
+                self._reported_in[places.at] = self._round
+        elif report:
+            self._reports.append((places.at, received))
+            if len(self._reports) >= _REPORTS:
+                self._settle()
+        elif places.whole is not None:
+            self._settle()
+            self._received, self._received_lent = _everywhere(received, self.value.shape), True
+        else:
+            self._settle(writing=True)
+            self._received[places.at] = received
         return taken
 
-    def _put_simple(self, places: Places, columns: Columns, received: float) -> bool:
+    def _settle(self, *, writing: bool = False) -> None:
+        """Note all reports in `_reported_in` and `_received`, and let the latter be written to: nobody needs them while all goes well."""
+        if self._received_lent and (writing or self._reports):
+            self._received, self._received_lent = self._received.copy(), False
+        for at, received in self._reports:
+            self._received[at] = received
+            self._reported_in[at] = self._round
+        self._reports.clear()
+
+    def _put_simple(self, places: Places, columns: Columns) -> bool:
         """Put what is good, of the only type that the profile has, and kept back by nothing; False when a value is not finite."""
         value, at = columns.value, places.at
         if self._scaled:
             value = value * self._scale[at] + self._offset[at]
         if (self._scaled or not columns.finite) and not np.logical_and.reduce(np.isfinite(value)):
             return False
-        if places.whole:  # nothing of what was known remains
-            self.value, self.source, self.server = value, columns.source, columns.server
-            self.quality, self.received = self._all_good, _everywhere(received, value.shape)
-            self._lent = True
+        if (order := places.whole) is not None:  # nothing of what was known remains
+            self.value, self.source, self.server = value[order], columns.source[order], columns.server[order]
+            self.quality, self._lent = self._all_good, True
             return True
         self._own()
         self.value[at] = value
         self.source[at] = columns.source
         self.server[at] = columns.server
-        self.received[at] = received
         if self.quality is not self._all_good:
             self._qualify(at, _GOOD)
         return True
 
     def remember(self) -> None:
         """Note what was reported, before everything is read: see `compare`."""
+        self._settle()
         self._reported = np.where(self._reported_in == self._round, self.value, self._reported)
 
     def _own(self) -> None:
         """Make sure that nobody else sees the arrays that will be changed."""
         if self._lent:
-            self.value, self.source, self.server, self.received = (self.value.copy(), self.source.copy(), self.server.copy(), self.received.copy())
+            self.value, self.source, self.server = self.value.copy(), self.source.copy(), self.server.copy()
             self._lent = False
 
     def _qualify(self, places: IndexArray | slice, quality: QualityArray | np.uint8) -> None:
@@ -224,6 +262,7 @@ class Table:
 
         Those in doubt are as current as they were read, whatever the subscription says.
         """
+        self._settle()
         known = self.value == self._reported
         known |= self._reported_in == self._round
         if not self._differ and known.all():  # as nearly always
@@ -250,6 +289,7 @@ class Table:
 
     def _put(self, places: IndexArray | slice, columns: Columns, received: float, taken: Taken) -> None:
         self._own()
+        self._settle(writing=True)
         number = columns.value * self._scale[places] + self._offset[places] if self._scaled else columns.value
         source, server = columns.source, columns.server
         quality = np.minimum(columns.status >> 30, 2).astype(np.uint8)
@@ -266,7 +306,7 @@ class Table:
         self._qualify(places, quality)
         self.source[places] = source
         self.server[places] = server
-        self.received[places] = received
+        self._received[places] = received
 
     def _hidden(self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float) -> BoolArray:
         """Return what is not taken: sampled before a write, or before what came while it was on its way, or too small a change.
@@ -274,23 +314,26 @@ class Table:
         The last is current all the same. What brings no source time, as many bad values do, is older than nothing.
         """
         older = (received < self._held_until[places]) & (source < self._held[places])
-        older |= (received < self.received[places]) & (source < self.source[places])
+        older |= (received < self._received[places]) & (source < self.source[places])
         older &= source > 0
         near = np.abs(number - self.value[places]) <= self._deadband[places]  # false for NaN
         near &= (self._deadband[places] > 0.0) & (quality == self.quality[places])
-        self.received[places[near]] = received
+        self._received[places[near]] = received
         hidden: BoolArray = older | near
         return hidden
 
     def reading(self, current: float) -> Reading:
         """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
-        received = self.received
+        self._lent = True
         if current >= self._latest and not self._doubts:
-            received = _everywhere(current, received.shape)
-        elif current > -math.inf:
+            return Reading(self.value, self.quality, self.source, _everywhere(current, self.value.shape), self.server)
+        self._settle()
+        received = self._received
+        if current > -math.inf:
             later = np.maximum(received, current)
             received = np.where(self.doubt == 0, later, received) if self._doubts else later
-        self._lent = True
+        else:
+            self._received_lent = True
         return Reading(self.value, self.quality, self.source, received, self.server)
 
 
@@ -301,11 +344,3 @@ def _everywhere(value: float, shape: tuple[int, ...]) -> FloatArray:
 
 def _element(element: int) -> _Field:
     return lambda data, start: array_element(data, start, element)
-
-
-def _run(places: IndexArray) -> slice | None:
-    """Return places that follow each other as a slice, which is quicker to put."""
-    n = len(places)
-    if n == 0 or places[-1] - places[0] != n - 1 or (places[1:] - places[:-1] != 1).any():
-        return None
-    return slice(int(places[0]), int(places[-1]) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import selectors
 import time
@@ -15,11 +16,13 @@ import numpy as np
 import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from controller.batch.records import Event
 from controller.runtime.service import Service
 from drivers.device import Address, Device, Group, Identity, Profile, Signal
-from drivers.driver import DriverMetrics
+from drivers.driver import DriverMetrics, Reading
 from drivers.opcua_codec import Decoder
 from drivers.opcua_subscription import NoSubscription, Subscription
 from drivers.opcua_table import Table
@@ -35,8 +38,9 @@ class Channel:
         self.asked: list[tuple[list[tuple[int, int]], Callable[[bytes], None], Callable[[Exception], None]]] = []
         self.delivered: list[bytes] = []
 
-    def publish(self, acknowledged: list[tuple[int, int]], taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
-        self.asked.append((acknowledged, taken, failed))
+    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+        assert times > 0
+        self.asked += [(acknowledged if place == 0 else [], taken, failed) for place in range(times)]
 
     def deliver(self, data: bytes) -> None:
         self.delivered.append(data)
@@ -83,13 +87,15 @@ def go(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def body_values_come_and_are_acknowledged() -> None:
     bench = Bench()
-    assert len(bench.channel.asked) == 3  # requests in flight
+    assert len(bench.channel.asked) == 4  # requests in flight
     bench.publish({0: 1.0, 1: 2.0, 2: 3.0}, 1)
+    assert len(bench.channel.asked) == 3
     bench.publish({1: 5.0}, 2)
     assert bench.values() == [1.0, 5.0, 3.0]
-    assert [acknowledged for acknowledged, _, _ in bench.channel.asked] == [[], [(5, 1)], [(5, 2)]]
+    assert [acknowledged for acknowledged, _, _ in bench.channel.asked] == [[], [], [(5, 1), (5, 2)], []]  # two at a time
     bench.publish({}, 3)  # a keep-alive is not acknowledged, and does not use up its number
-    assert bench.channel.asked[-1][0] == []
+    bench.publish({}, 3)
+    assert [acknowledged for acknowledged, _, _ in bench.channel.asked[2:]] == [[], []]
     bench.publish({0: 4.0, 2: 6.0}, 3)
     assert bench.values() == [4.0, 5.0, 6.0]
     assert (bench.metrics.drops, bench.subscription.reread, bench.publishing.failure) == (0, False, None)
@@ -315,14 +321,14 @@ async def body_steps() -> None:
     bench.publishing.step = 0.0
     bench.publish(dict.fromkeys(range(n), 1.0), 1)
     bench.publish({0: 2.0}, 2)
-    assert len(bench.channel.asked) == 1  # not before it is taken
-    while len(bench.channel.asked) < 3:
+    assert len(bench.channel.asked) == 2  # not before it is taken
+    while len(bench.channel.asked) < 4:
         await asyncio.sleep(0)
     assert bench.values() == [2.0] + [1.0] * (n - 1)
 
 
 async def body_refusals() -> None:
-    for code, left in ((0x80780000, 2), (0x800A0000, 3)):  # too many requests: one fewer; timed out: another one
+    for code, left in ((0x80780000, 3), (0x800A0000, 4)):  # too many requests: one fewer; timed out: another one
         bench = Bench()
         fault = ua.ServiceFault()
         fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(code))
@@ -337,7 +343,7 @@ async def body_refusals() -> None:
         bench.publish(**spoil)  # type: ignore[arg-type]
         assert bench.publishing.failure is not None
         assert bench.publishing.failure[0] == "reply"
-        assert len(bench.channel.asked) == 2
+        assert len(bench.channel.asked) == 3
     bench = Bench()
     message = ua.NotificationMessage(SequenceNumber=1, NotificationData=[ua.StatusChangeNotification(Status=ua.StatusCode(ua.UInt32(0x800A0000)))])
     answer = ua.PublishResponse()
@@ -377,7 +383,8 @@ async def body_foreign() -> None:
     bench = Bench()
     bench.publish({0: 1.0}, 1, to=6)
     assert len(bench.channel.delivered) == 1
-    assert bench.channel.asked[-1][0] == [(6, 1)]
+    bench.publish({0: 1.0}, 2, to=6)
+    assert bench.channel.asked[-2][0] == [(6, 1), (6, 2)]
     assert np.isnan(bench.values()[0])
 
 
@@ -386,6 +393,7 @@ async def body_closed() -> None:
     bench = Bench()
     bench.publishing.close()
     bench.publish({0: 1.0}, 1)
+    bench.publish({0: 1.0}, 2)
     assert np.isnan(bench.values()[0])
     assert len(bench.channel.asked) == 2
 
@@ -528,3 +536,48 @@ def test_only_a_whole_publication_of_its_own_is_news() -> None:
             assert bench.publishing.unread
 
         runner.run(main())
+
+
+ORDERS = st.sampled_from([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]) | st.permutations(range(5)) | st.lists(st.integers(0, 4), min_size=1, max_size=6)
+STEPS = st.tuples(
+    st.sampled_from(["publish", "publish", "publish", "read", "some", "compare", "look"]), ORDERS, st.sampled_from([0, 0, 0, 0x80000000])
+)
+
+
+@settings(max_examples=300, deadline=None)
+@example([[("publish", [0, 1, 2], 0)], [("some", [0, 1, 2, 3, 4], 0)]])
+@given(st.lists(STEPS.flatmap(lambda step: st.lists(st.just(step), min_size=1, max_size=3)), max_size=12))
+def test_a_table_knows_of_each_signal_what_came_last(runs: list[list[tuple[str, list[int], int]]]) -> None:
+    """In whatever order, one or all, once or several times, good or not, reported or read; and which were reported since they were compared."""
+    bench = Bench(5)
+    table = bench.table
+    everything = table.places(np.arange(5), lasting=True)
+    values, received, reported = np.full(5, np.nan), np.full(5, -np.inf), set[int]()
+    held: list[tuple[Reading, np.ndarray, np.ndarray]] = []
+    for now, (step, order, code) in enumerate(itertools.chain.from_iterable(runs), 1):
+        items = {"publish": order, "some": list(dict.fromkeys(order))}.get(step, list(range(5)))
+        sent = [
+            ua.DataValue(ua.Variant(now + place / 8, ua.VariantType.Double), StatusCode=ua.StatusCode(ua.UInt32(code))) for place in range(len(items))
+        ]
+        columns = Decoder().decode(b"".join(map(struct_to_binary, sent)), 0, len(sent))
+        if step == "publish":
+            table.take(bench.subscription._where(np.array(items, dtype=np.uint32)), columns, float(now), report=True)
+            reported |= set(items)
+        elif step == "read":
+            table.remember()
+            table.take(everything, columns, float(now))
+        elif step == "some":
+            table.take(table.places(np.array(items), lasting=True), columns, float(now))
+        elif step == "compare":
+            table.compare()
+            reported.clear()
+        if step in ("publish", "read", "some"):
+            for place, item in enumerate(items):  # the last one counts
+                values[item], received[item] = np.nan if code else now + place / 8, now
+        elif step == "look":
+            held.append((table.reading(-np.inf), values.copy(), received.copy()))
+    for reading, then, when in [*held, (table.reading(-np.inf), values, received)]:
+        np.testing.assert_array_equal(reading.values, then)
+        np.testing.assert_array_equal(reading.received, when)
+        np.testing.assert_array_equal(reading.quality == Quality.GOOD, np.isfinite(then))
+    assert set(np.flatnonzero(table._reported_in == table._round)) == reported
