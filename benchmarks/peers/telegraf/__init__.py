@@ -11,19 +11,23 @@ from typing import Any
 from .. import Peer, built, cpu_time, opcua
 from ..modbus import BLOCK, FLOATS
 
-__all__ = ["listen", "poll", "program"]
+__all__ = ["THRIFTY", "listen", "poll", "program"]
 
 AGENT = """
 [agent]
   interval = "{interval}"
+  quiet = true
+{settings}
+[[outputs.discard]]
+"""
+THRIFTY = """
   flush_interval = "1s"
   metric_batch_size = 5000
   metric_buffer_limit = 200000
   omit_hostname = true
-  quiet = true
   skip_processors_after_aggregators = true
-[[outputs.discard]]
 """
+"""Settings of its agent, besides its own, with which it takes some 15 % less."""
 _START = 60.0  # [s] that it may take until it asks for something
 
 
@@ -90,17 +94,17 @@ def _charged(source: Peer, configuration: str, counted: str, seconds: float) -> 
     return {counted: count, "cpu_s": used, "wall_s": passed}
 
 
-def poll(source: Peer, *, seconds: float = 5.0, requests: int = 1, interval: float = 0.001) -> dict[str, Any]:
+def poll(source: Peer, *, seconds: float = 5.0, requests: int = 1, interval: float = 0.001, settings: str = "") -> dict[str, Any]:
     """Let it read `requests` blocks of 125 registers (62 float32 and the identity) every `interval` [s]; return requests, cpu_s and wall_s.
 
     By default one block, as fast as it can. Several in a round cost it less each, and pauses between rounds more.
     """
-    configuration = AGENT.format(interval=f"{round(1000 * interval)}ms") + _modbus(source.hello["port"], requests)
+    configuration = AGENT.format(interval=f"{round(1000 * interval)}ms", settings=settings) + _modbus(source.hello["port"], requests)
     return _charged(source, configuration, "requests", seconds)
 
 
-def listen(*, items: int = 1000, changes: float = 10_000.0, seconds: float = 5.0, interval: float = 0.1) -> dict[str, Any]:
+def listen(*, items: int = 1000, changes: float = 10_000.0, seconds: float = 5.0, interval: float = 0.1, settings: str = "") -> dict[str, Any]:
     """Let it monitor variables of an OPC UA source, published every `interval` [s]; return notifications, cpu_s and wall_s."""
     with opcua.source(items, changes) as source:
-        configuration = AGENT.format(interval="1s") + _opcua(source.hello["port"], source.hello["namespace"], items, interval)
+        configuration = AGENT.format(interval="10s", settings=settings) + _opcua(source.hello["port"], source.hello["namespace"], items, interval)
         return _charged(source, configuration, "notifications", seconds)
