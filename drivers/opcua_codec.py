@@ -152,7 +152,7 @@ class _Uniform:
             finite = 0x7F not in tops and 0xFF not in tops
         else:
             value, finite = _same(math.nan, "f8", n), False
-        good = not self._status or _zero(data, at + self._status, end, step, 4)
+        good = not self._status or _zero(data, at + self._status, end, step, n, 4)
         status = _same(0, "u4", n) if good else np.ndarray((n,), _UINT, data, at + self._status, (step,)).astype(np.uint32)
         times = self._times(data, at, n, end) if self._clocks else _same(0, "i8", n)[None]
         source = times[0] if self._sourced else _same(0, "i8", n)
@@ -169,7 +169,7 @@ class _Uniform:
             tops = data[high : high + 2]
             if tops not in _YEARS or data[high:end:step].count(tops[0]) != n or data[high + 1 : end : step].count(tops[1]) != n:
                 break
-            if self._tens and not _zero(data, high + 2, end, step, 2):
+            if self._tens and not _zero(data, high + 2, end, step, n, 2):
                 break
         else:
             since = ticks.copy()
@@ -195,9 +195,9 @@ def _uniform(head: bytes, lead: int) -> _Uniform | None:
     return uniform if uniform.alike else None
 
 
-def _zero(data: bytes, start: int, end: int, step: int, size: int) -> bool:
-    """Whether `size` bytes are 0 in all rows."""
-    return not any(any(data[byte:end:step]) for byte in range(start, start + size))
+def _zero(data: bytes, start: int, end: int, step: int, n: int, size: int) -> bool:
+    """Whether `size` bytes are 0 in all `n` rows."""
+    return all(data[byte:end:step].count(0) == n for byte in range(start, start + size))
 
 
 def _same(value: float, kind: str, n: int) -> NDArray[Any]:

@@ -63,7 +63,9 @@ NO_DIAGNOSTICS: Final = (b"\0\0\0\0", b"\xff\xff\xff\xff")
 # a publication of one data change, as it mostly is: what is before the numbers of messages that can be had again, behind them, and behind the change
 _PUBLISHED: Final = struct.Struct("<HHqII8sIi")
 _MESSAGE: Final = struct.Struct("<BIqi5si")
-_ACCEPTED: Final = tuple(codes + none for codes in (*NO_DIAGNOSTICS, b"\1\0\0\0\0\0\0\0") for none in NO_DIAGNOSTICS)
+_ACCEPTED: Final = tuple(
+    codes + none for codes in (*NO_DIAGNOSTICS, *(struct.pack("<i", n) + bytes(4 * n) for n in (1, 2))) for none in NO_DIAGNOSTICS
+)
 _COUNT: Final = struct.Struct("<i")
 _ACKNOWLEDGED: Final = struct.Struct("<II")
 _TYPE: Final = struct.Struct("<HH")
