@@ -180,16 +180,12 @@ class _Uniform:
 
 
 @functools.lru_cache(256)
-def _uniform(head: bytes, lead: int) -> _Uniform | None:
-    """Return how DataValues are decoded that are all as the first, which begins with `head`; None when they have no fixed size.
+def _uniform(mask: int, kind: int, lead: int) -> _Uniform | None:
+    """Return how DataValues of one mask and type are decoded; None when they have no fixed size.
 
     None as well where one clock has picoseconds and the other has not: too rare to be quick at.
     """
-    mask = head[0] if head else 64
-    if mask > 63 or len(head) <= mask & 1:
-        return None
-    kind = head[1] if mask & 1 else 0
-    if not _SIZES[mask << 8 | kind]:
+    if mask > 63 or not _SIZES[mask << 8 | kind]:
         return None
     uniform = _Uniform(mask, kind, lead)
     return uniform if uniform.alike else None
@@ -323,7 +319,9 @@ class Decoder:
             raise Malformed(f"{n} values in {len(data) - at} bytes")
         if n == 0:
             return _NOTHING._replace(end=at)
-        uniform = _uniform(data[at + lead : at + lead + 2], lead)
+        first = at + lead
+        mask = data[first]
+        uniform = _uniform(mask, data[first + 1] if mask & 1 and first + 1 < len(data) else 0, lead)
         if uniform is not None and (columns := uniform.columns(data, at, n)) is not None:
             return columns
         layout = self._layouts.get((n, lead))

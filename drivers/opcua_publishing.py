@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from drivers.driver import ErrorKind
@@ -21,7 +21,7 @@ _IN_FLIGHT: Final = 4  # publish requests: two are with the server while the ans
 _TIMED_OUT: Final = 0x800A0000  # Bad_Timeout: the server had nothing to say in the time that it gives a request
 _TOO_MANY: Final = 0x80780000  # Bad_TooManyPublishRequests: it keeps fewer
 
-Handler = Callable[[bytes, Publication], Iterable[None]]  # takes a publication in steps; a generator, or nothing where it was taken at once
+Handler = Callable[[bytes, Publication], Iterator[None]]  # takes a publication in steps
 
 
 class Publishing:
@@ -31,7 +31,7 @@ class Publishing:
         self._channel = channel
         self._handlers: dict[int, Handler] = {}
         self._inbox: deque[tuple[bytes, Publication]] = deque()
-        self._work: Iterable[None] | None = None
+        self._work: Iterator[None] | None = None
         self._acknowledged: list[tuple[int, int]] = []
         self._waiting = 0  # requests that are with the server
         self._most = _IN_FLIGHT
@@ -46,8 +46,7 @@ class Publishing:
     def start(self, subscription: int, handler: Handler) -> None:
         """Ask for what is published to a subscription of ours."""
         self._handlers[subscription] = handler
-        if self._waiting < self._most:
-            self._ask()
+        self._ask()
 
     def close(self) -> None:
         """Take nothing more."""
@@ -94,14 +93,17 @@ class Publishing:
         self.close()
 
     def _ask(self) -> None:
-        """Send the publish requests that are missing, with what is to be acknowledged."""
+        """Send the publish requests that are missing, with what is to be acknowledged; a message that waits for its turn is not missing."""
+        times = self._most - self._waiting - len(self._inbox)
+        if times <= 0:
+            return
         acknowledged, self._acknowledged = self._acknowledged, []
         try:
-            self._channel.publish(acknowledged, self._most - self._waiting, self._taken, self._failed)
+            self._channel.publish(acknowledged, times, self._taken, self._failed)
         except FAILURES as error:
             self.fail("drop", str(error))
         else:
-            self._waiting = self._most
+            self._waiting += times
 
     def _failed(self, error: Exception) -> None:
         self.fail("drop", f"{type(error).__name__}: {error}")
@@ -118,7 +120,9 @@ class Publishing:
         except ServiceFault as error:
             if error.code == _TOO_MANY and self._most > 1:
                 self._most -= 1
-            elif error.code == _TIMED_OUT or (error.code == _TOO_MANY and self._waiting):
+                if not self._waiting and not self._inbox:
+                    self._ask()
+            elif error.code == _TIMED_OUT:
                 self._ask()
             else:
                 self.fail("exception", f"it publishes nothing any more: {error}")
@@ -146,6 +150,9 @@ class Publishing:
                 self._end(publication)
                 if not self._inbox:
                     return
+                if time.perf_counter() - begun > self.step:
+                    asyncio.get_running_loop().call_soon(self._resume)
+                    return
         except Malformed as error:
             self.fail("reply", f"what it publishes cannot be understood: {error}")
 
@@ -153,7 +160,7 @@ class Publishing:
         if not self._closed:
             self._step()
 
-    def _begin(self, data: bytes, publication: Publication) -> Iterable[None]:
+    def _begin(self, data: bytes, publication: Publication) -> Iterator[None]:
         handler = self._handlers.get(publication.subscription)
         if handler is not None:
             return handler(data, publication)
@@ -161,12 +168,13 @@ class Publishing:
             self._channel.deliver(data)
         except FAILURES as error:
             self.fail("reply", f"an event cannot be understood: {type(error).__name__} {error}")
-        return ()
+        return iter(())
 
     def _end(self, publication: Publication) -> None:
         if publication.parts:
             self._acknowledged.append((publication.subscription, publication.number))
-        if self._waiting <= max(self._most - 2, min(self._most - 1, 1)):
+        left = self._waiting + len(self._inbox)
+        if left <= max(self._most - 2, min(self._most - 1, 1)):  # 2, 1, 1, 0 of 4, 3, 2, 1: two at a time while one is left
             self._ask()
         if not publication.more and publication.subscription in self._handlers:
             self._published()

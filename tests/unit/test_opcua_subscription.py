@@ -327,6 +327,24 @@ async def body_steps() -> None:
     assert bench.values() == [2.0] + [1.0] * (n - 1)
 
 
+async def body_flood() -> None:
+    """However quickly a server publishes, no more waits here than was asked for."""
+    n = 2000
+    bench = Bench(n)
+    bench.publishing.step = 0.0
+    number = 0
+    while number < 40:
+        while bench.channel.asked:
+            number += 1
+            bench.publish(dict.fromkeys(range(n), float(number)), number)
+            assert len(bench.publishing._inbox) + len(bench.channel.asked) <= 4
+        await asyncio.sleep(0)
+    while bench.publishing._inbox:
+        await asyncio.sleep(0)
+    assert bench.values() == [float(number)] * n
+    assert (bench.metrics.drops, bench.publishing.failure) == (0, None)
+
+
 async def body_refusals() -> None:
     for code, left in ((0x80780000, 3), (0x800A0000, 4)):  # too many requests: one fewer; timed out: another one
         bench = Bench()
@@ -334,6 +352,14 @@ async def body_refusals() -> None:
         fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(code))
         bench.answer(fault)
         assert (len(bench.channel.asked), bench.publishing.failure) == (left, None)
+    bench = Bench()
+    fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(0x80780000))
+    bench.publish({0: 1.0}, 1)
+    for left in (2, 1, 1):  # it refuses all that it has: one is asked for again, and when that is refused as well it publishes nothing any more
+        bench.answer(fault)
+        assert (len(bench.channel.asked), bench.publishing.failure) == (left, None)
+    bench.answer(fault)
+    assert bench.publishing.failure == ("exception", "it publishes nothing any more: status code 0x80780000")
     bench = Bench()
     fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(0x80260000))
     bench.answer(fault)
