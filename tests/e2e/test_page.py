@@ -167,6 +167,23 @@ def test_a_unit_opens_with_the_keyboard_and_shows_its_loops(page: Page, served: 
     expect(unit).to_have_count(0)
 
 
+def test_a_panel_has_the_keyboard_as_soon_as_it_is_there(page: Page) -> None:
+    """Escape, pressed at once, is for the panel and not for what is behind it."""
+    page.locator("[data-unit='T-201']").focus()
+    focused = page.evaluate(
+        """() => new Promise((done) => {
+          new MutationObserver(() => {
+            const panel = document.querySelector("[role=dialog]");
+            if (panel) done(document.activeElement === panel);
+          }).observe(document.body, { childList: true, subtree: true });
+          const key = new KeyboardEvent("keydown", { key: "Enter", bubbles: true });
+          document.activeElement.dispatchEvent(key);
+          if (!document.querySelector("[role=dialog]")) document.activeElement.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+        })"""
+    )
+    assert focused
+
+
 def test_the_trend_draws_history_and_every_new_frame(page: Page, served: Any) -> None:
     page.get_by_role("link", name="Trends").click()
     expect(page.locator(".plot canvas")).to_be_visible()

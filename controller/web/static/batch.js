@@ -1,5 +1,5 @@
 // The batch: its state, its commands, its steps.
-import { html, useEffect, useRef, useState } from "./lib.js";
+import { html, useLayoutEffect, useRef, useState } from "./lib.js";
 import { send, whyMute } from "./link.js";
 import { clock, day, prose, span } from "./format.js";
 import { Act, Path } from "./parts.js";
@@ -48,7 +48,7 @@ export function BatchStrip({ view, start }) {
 /** @param {{ verb: string, reason: string, setReason: (text: string) => void, yes: () => void, no: () => void }} props */
 function Confirm({ verb, reason, setReason, yes, no }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => box.current?.querySelector("input")?.focus(), []);
+  useLayoutEffect(() => box.current?.querySelector("input")?.focus(), []);
   return html`<form class="confirm" role="alertdialog" aria-label=${T.confirm[verb]} ref=${box}
     onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); yes(); }}
     onKeyDown=${(/** @type {KeyboardEvent} */ event) => event.key === "Escape" && no()}>

@@ -1,5 +1,5 @@
 // Small parts that several panels share.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./lib.js";
+import { html, useLayoutEffect, useRef, useState } from "./lib.js";
 import { explain } from "./link.js";
 import { euText, valueText } from "./format.js";
 import { T } from "./texts.js";
@@ -74,7 +74,7 @@ export function Priority({ priority, quiet = false }) {
  * @param {{ title: string, close: () => void, children?: any, wide?: boolean }} props */
 export function Drawer({ title, close, children, wide = false }) {
   const panel = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => { // before anybody can press a key that is meant for it
     const before = document.activeElement;
     panel.current?.focus();
     return () => {
