@@ -51,11 +51,11 @@ class Channel:
 
     def send(self, kind: int, body: bytes, timeout: float, taker: Any) -> int:
         """Send a request and return its handle; `taker` is, or stands for, the future of the reply. 0 s of `timeout` is none."""
-        transport = self._open()
+        transport = self._transport()
         transport.write(self._message(kind, body, timeout, taker))
         return self._protocol._request_handle
 
-    def _open(self) -> asyncio.Transport:
+    def _transport(self) -> asyncio.Transport:
         protocol = self._protocol
         if protocol.transport is None or protocol.is_closed:
             raise ConnectionError("connection lost")
@@ -105,7 +105,7 @@ class Channel:
 
         For each of them, one of `taken` and `failed` is called once, from the callback of the socket.
         """
-        transport = self._open()
+        transport = self._transport()
         bodies = [messages.publish_body(acknowledged), *[_NONE_ACKNOWLEDGED] * (times - 1)]
         transport.write(b"".join([self._message(messages.PUBLISH, body, 0.0, _Taker(taken, failed)) for body in bodies]))
 

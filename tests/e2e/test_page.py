@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,21 +168,25 @@ def test_a_unit_opens_with_the_keyboard_and_shows_its_loops(page: Page, served: 
     expect(unit).to_have_count(0)
 
 
-def test_a_panel_has_the_keyboard_as_soon_as_it_is_there(page: Page) -> None:
+@pytest.mark.parametrize(
+    ("panel", "opened"),
+    [
+        ("[role=dialog]", lambda page: page.locator("[data-unit='T-201']").press("Enter")),
+        ("[role=alertdialog] input", lambda page: verb(page, "STOP").click()),
+    ],
+    ids=["unit", "question"],
+)
+def test_a_panel_has_the_keyboard_as_soon_as_it_is_there(page: Page, panel: str, opened: Callable[[Page], None]) -> None:
     """Escape, pressed at once, is for the panel and not for what is behind it."""
-    page.locator("[data-unit='T-201']").focus()
-    focused = page.evaluate(
-        """() => new Promise((done) => {
-          new MutationObserver(() => {
-            const panel = document.querySelector("[role=dialog]");
-            if (panel) done(document.activeElement === panel);
-          }).observe(document.body, { childList: true, subtree: true });
-          const key = new KeyboardEvent("keydown", { key: "Enter", bubbles: true });
-          document.activeElement.dispatchEvent(key);
-          if (!document.querySelector("[role=dialog]")) document.activeElement.dispatchEvent(new MouseEvent("click", { bubbles: true }));
-        })"""
+    page.evaluate(
+        """(panel) => new MutationObserver(() => {
+          const found = document.querySelector(panel);
+          if (found) window.focused ??= document.activeElement === found ? "the panel" : "what is behind it";
+        }).observe(document.body, { childList: true, subtree: true })""",
+        panel,
     )
-    assert focused
+    opened(page)
+    assert page.wait_for_function("() => window.focused").json_value() == "the panel"
 
 
 def test_the_trend_draws_history_and_every_new_frame(page: Page, served: Any) -> None:

@@ -82,7 +82,7 @@ class Bench:
 
 
 def go(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
+    asyncio.run(asyncio.wait_for(test(), 60.0))
 
 
 async def body_values_come_and_are_acknowledged() -> None:

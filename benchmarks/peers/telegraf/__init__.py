@@ -27,7 +27,7 @@ THRIFTY = """
   omit_hostname = true
   skip_processors_after_aggregators = true
 """
-"""Settings of its agent, besides its own, with which it takes some 15 % less."""
+"""Settings of its agent with which it takes some 15 % less for a change than with those it comes with."""
 _START = 60.0  # [s] that it may take until it asks for something
 
 
@@ -94,12 +94,12 @@ def _charged(source: Peer, configuration: str, counted: str, seconds: float) -> 
     return {counted: count, "cpu_s": used, "wall_s": passed}
 
 
-def poll(source: Peer, *, seconds: float = 5.0, requests: int = 1, interval: float = 0.001, settings: str = "") -> dict[str, Any]:
+def poll(source: Peer, *, seconds: float = 5.0, requests: int = 1, interval: float = 0.001) -> dict[str, Any]:
     """Let it read `requests` blocks of 125 registers (62 float32 and the identity) every `interval` [s]; return requests, cpu_s and wall_s.
 
     By default one block, as fast as it can. Several in a round cost it less each, and pauses between rounds more.
     """
-    configuration = AGENT.format(interval=f"{round(1000 * interval)}ms", settings=settings) + _modbus(source.hello["port"], requests)
+    configuration = AGENT.format(interval=f"{round(1000 * interval)}ms", settings="") + _modbus(source.hello["port"], requests)
     return _charged(source, configuration, "requests", seconds)
 
 
