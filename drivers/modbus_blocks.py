@@ -47,15 +47,20 @@ class Blocks:
         self.found: FloatArray = np.full(n + 1, np.nan)
         self.received: FloatArray = np.full(n + 1, -np.inf)
         self._blocks: list[Block] = []
+        self._whole: Batch | None = None  # all of them, where all are asked for in each read
         self._alone: Block | None = None  # the identity without its neighbours, if it is a number
         self._batches: dict[tuple[Block, ...], Batch] = {}
 
     def begin(self, frame: Callable[[Question], Asked]) -> None:
         """Begin with the whole plan; `frame` makes what is sent of a question."""
         self._frame = frame
-        self._blocks = [self._block(request) for request in self._plan]
+        self._begin_anew()
         if len(self.spots) > self._n:
             self._alone = self._block(requests_for(self._device.profile, self.spots[-1:])[0])
+
+    def _begin_anew(self) -> None:
+        self._blocks = [self._block(request) for request in self._plan]
+        self._whole = self._batch(self._blocks) if all(block.request.period <= self.often for block in self._blocks) else None
 
     def _block(self, request: Request) -> Block:
         return Block(request, self._frame(request.question))
@@ -65,6 +70,8 @@ class Blocks:
 
         Of more than take `seconds` together, with `trip` [s] for each beside its bytes, the others are those read longest ago.
         """
+        if self._whole is not None and seconds == math.inf:
+            return self._whole
         limit = now + 0.5 * self.often
         due = [block for block in self._blocks if block.due <= limit and block.after <= now]
         if seconds < math.inf and due:
@@ -133,9 +140,10 @@ class Blocks:
         batch.put(good, times, self.found, self.received)
         for block in batch.seldom:
             self._put_off(block, begun)
-        for block in batch.blocks:
-            if block.after > -math.inf:
-                self._release(block)
+        if batch is not self._whole:
+            for block in batch.blocks:
+                if block.after > -math.inf:
+                    self._release(block)
         if self._alone is not None and alone is not None:
             if isinstance(alone, bytes):
                 self._alone.request.block.decode(alone, self.found)
@@ -155,6 +163,7 @@ class Blocks:
         request, identity = block.request, self._n
         if block not in self._blocks:
             return  # the whole plan has just begun anew
+        self._whole = None
         parts = halves(request, self.spots) if error.code != _NO_FUNCTION else ()
         if len(parts) > 1:
             place = self._blocks.index(block)
@@ -177,7 +186,7 @@ class Blocks:
             self._wrong.pop(name, None)
         log.info("%s gives %s again", self._device.name, block.request.names[0])
         if not self.quarantined:
-            self._blocks = [self._block(request) for request in self._plan]
+            self._begin_anew()
 
     @property
     def quarantined(self) -> tuple[str, ...]:

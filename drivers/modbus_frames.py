@@ -98,14 +98,17 @@ class Question:
 class Asked:
     """A question to one unit, ready to be sent: made once for all times that it is asked.
 
-    `frame` is what is sent, on TCP behind the transaction. `head` is how the reply goes on there behind transaction and protocol, up to its data:
-    length, unit, function and what the question wants, so that one comparison is all checks. `seconds` is how long both take on a serial line.
+    `frame` is what is sent, on TCP behind the transaction. `head` is how the reply goes on there behind its transaction, up to its data: protocol,
+    length, unit, function and what the question wants, so that one comparison is all checks; the data are in the frame from `starts` to `ends`
+    [bytes]. `seconds` is how long both take on a serial line.
     """
 
     unit: int
     question: Question
     frame: bytes
     head: bytes = b""
+    starts: int = 0
+    ends: int = 0
     seconds: float = 0.0
 
 
@@ -166,7 +169,8 @@ def tcp_tail(unit: int, question: Question) -> bytes:
 
 def tcp_asked(unit: int, question: Question) -> Asked:
     """Return a question to a unit over TCP."""
-    return Asked(unit, question, tcp_tail(unit, question), struct.pack(">HB", question.size + 1, unit) + question.head)
+    head = _REST.pack(0, question.size + 1, unit) + question.head
+    return Asked(unit, question, tcp_tail(unit, question), head, 2 + len(head), 7 + question.size)
 
 
 # RTU -------------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from drivers.modbus_frames import LONGEST_FRAME, Asked, BadReply, DeviceSaidNo, 
 from drivers.modbus_plan import char_silence
 from drivers.modbus_says import check, foreign, shown
 from drivers.modbus_turns import TURNAROUND, Job, Turns, Unit
-from drivers.modbus_wire import RtuWire, TcpWire
+from drivers.modbus_wire import Result, RtuWire, TcpWire
 from drivers.pause import Pause
 
 __all__ = ["Line"]
@@ -40,6 +40,7 @@ _BUSY: Final = 6
 _BUSY_PAUSE: Final = 0.05  # [s]
 _BUSY_TIMES: Final = 2
 _NOT_THERE: Final = (10, 11)  # a gateway says that the unit behind it does not answer
+_MOST: Final = 0x10000  # requests in flight: there are no more transactions
 _MUTE: Final = 2  # timeouts without a byte in between, and no unit that answers: then a TCP connection is taken for dead
 
 
@@ -108,7 +109,7 @@ class Line:
         try:
             if until < self._late_at:
                 self._look_at(until)
-            self._kick()
+            self._kick(monotonic())
         except Exception as error:  # noqa: BLE001  # told with its place, and the reader fails
             self.broken(error)
         return job.future
@@ -133,47 +134,47 @@ class Line:
 
     # sending ------------------------------------------------------------------------------------------------------------
 
-    def _kick(self) -> None:
+    def _kick(self, now: float) -> None:
         """Send what may be sent now, and see to it that the rest is looked at again."""
         wire, flight, turns = self._wire, self._flight.out, self._turns
         if wire is None:
             self._reopen()
             return
-        now = monotonic()
         if now < self._silent_until:
             if turns.jobs and not flight:
                 self._wake_at(self._silent_until)
             return
-        while turns.jobs:
-            if flight and len(flight) >= min(out[0].unit.in_flight for out in flight.values()):
-                return
+        room = min([out[0].unit.in_flight for out in flight.values()]) - len(flight) if flight else _MOST
+        while room > 0 and turns.jobs:
             job = turns.next(now)
             if job is None:
                 if not flight and (when := turns.wake(now)) < math.inf:
                     self._wake_at(max(when, now + 0.001))
                 return
             unit = job.unit
-            if flight and len(flight) >= unit.in_flight:
+            room = min(room, unit.in_flight - len(flight))
+            if room <= 0:
                 return
             patience, left = turns.patience(job, now) if unit.failures or now < turns.hurried else job.within, job.until - now
             if left < 0.5 * patience:  # too late to wait for a reply
                 self._flight.expire(job, self.where, now)
                 continue
-            place = job.todo[-1]
-            asked = job.asked[place]
-            due = now + (patience if patience < left else left) + asked.seconds
+            due = now + (patience if patience < left else left)
             unit.tried_at, job.sent = now, True
-            job.out += 1
-            flight[wire.send(asked)] = job, place, now, due
-            turns.take(job)
+            while True:  # all that may be sent now
+                place = job.todo[-1]
+                asked = job.asked[place]
+                flight[wire.send(asked)] = job, place, now, due + asked.seconds
+                turns.take(job)
+                room -= 1
+                if not room or not job.todo or unit.failures:
+                    break
             if due < self._late_at:
-                self._look_at(due)
-            if len(flight) >= unit.in_flight:
-                return
+                self._look_at(due + asked.seconds)
 
     def _woken(self) -> None:
         try:
-            self._kick()
+            self._kick(monotonic())
         except Exception as error:  # noqa: BLE001  # told with its place, and who waits fails
             self.broken(error)
 
@@ -188,41 +189,45 @@ class Line:
 
     # replies ------------------------------------------------------------------------------------------------------------
 
-    def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
-        """Take the data of a reply, or what is wrong with it."""
-        out = self._flight.out[transaction]
-        job, place, sent, _ = out
-        unit, now = job.unit, monotonic()
+    def replied(self, replies: Sequence[tuple[int, Result]]) -> None:
+        """Take what came together: the data of each reply, or what is wrong with it."""
+        flight, now = self._flight.out, monotonic()
         self._mute = 0
-        if isinstance(result, BadReply):
-            aside = unit.aside
-            unit.failures += 1
-            self._doubt(unit, now)
-            why = f"unit {unit.number} at {self.where} gave a reply that is none: {result}; {check(self.address, speaks=self._speaks)}"
-            self._flight.fail(job, BadReply(why))
-            self._guard(out, now, why, aside)
-            return
         if self._rtu:
             self._silent_until = now + self._silence
-        if not (isinstance(result, DeviceSaidNo) and self._is_no_answer(job, place, result, now)):
-            trip = now - sent
-            if self._rtu:
-                trip = max(trip - job.asked[place].seconds, 0.0)
-            unit.answered(now, trip)
-            job.take(place, result, now)
-        del self._flight.out[transaction]
+        heard: Unit | None = None
+        for transaction, result in replies:
+            job, place, sent, _ = flight[transaction]
+            if isinstance(result, BadReply):
+                self._is_none(flight[transaction], result, now)
+                return  # the link is closed
+            if not (isinstance(result, DeviceSaidNo) and self._is_no_answer(job, place, result, now)):
+                if (unit := job.unit) is not heard:  # of several the first one took longest
+                    heard = unit
+                    unit.answered(now, max(now - sent - job.asked[place].seconds, 0.0))
+                job.take(place, result, now)
+            del flight[transaction]
         if not self._heard:
             self._heard = self._speaks = True
             self._pause.succeeded()
         if self._turns.jobs:
-            self._kick()
+            self._kick(now)
+
+    def _is_none(self, out: Out, result: BadReply, now: float) -> None:
+        """Close the link after a reply that does not belong to its question."""
+        unit = out[0].unit
+        aside = unit.aside
+        unit.failures += 1
+        self._doubt(unit, now)
+        why = f"unit {unit.number} at {self.where} gave a reply that is none: {result}; {check(self.address, speaks=self._speaks)}"
+        self._flight.fail(out[0], BadReply(why))
+        self._guard(out, now, why, aside)
 
     def _is_no_answer(self, job: Job, place: int, result: DeviceSaidNo, now: float) -> bool:
         """Whether an exception says only that the device is busy, so it is asked again, or that a gateway does not reach it."""
         unit = job.unit
         if result.code == _BUSY and not job.urgent and job.busy < _BUSY_TIMES and not job.over:
             job.busy += 1
-            job.out -= 1
             unit.ready_at = now + _BUSY_PAUSE
             self._turns.again(job, place)
             return True
@@ -323,7 +328,7 @@ class Line:
                 self._cut(now, why)
         if times := self._flight.due():
             self._look_at(max(min(times), now + 1e-3))
-        self._kick()
+        self._kick(now)
 
     def _guard(self, out: Out, now: float, why: str, aside: bool) -> None:
         """Close the link; on a serial line keep silent until a late reply can no longer be taken for the next one's."""
@@ -334,7 +339,7 @@ class Line:
             until = self._silent_until = now + TURNAROUND + (job.asked[place].question.size + 3) * self._byte
         if aside:
             self._turns.charge(out[0].unit, until, now)
-        self._kick()
+        self._kick(now)
 
     def _cut(self, now: float, why: str, *, failed: bool = True) -> None:
         self._disconnect()
@@ -367,8 +372,9 @@ class Line:
             self.epoch += 1
             self.days = made.days
             self._mute, self._heard = 0, False
-            self._silent_until = monotonic() + self._silence
-            self._kick()
+            now = monotonic()
+            self._silent_until = now + self._silence
+            self._kick(now)
         except LinkDown as error:
             self._why = str(error)
             self._pause.failed(monotonic())

@@ -76,11 +76,10 @@ class Job:
         self.unit, self.asked, self.deadline, self.within, self.until, self.future = unit, asked, deadline, within, until, future
         self.urgent = urgent  # a write, or its reading back: before all reads
         self.todo = list(range(len(asked) - 1, -1, -1))  # places in `asked`, the next one last
-        self.left = len(asked)
+        self.left = len(asked)  # without a reply
         self.replies: list[bytes | DeviceSaidNo | None] = [None] * len(asked)
         self.times = [math.nan] * len(asked)  # [s] when each reply came
         self.busy = 0  # times that the device was busy
-        self.out = 0  # requests that wait for their replies
         self.sent = False  # any
         self.closing = False  # nothing more is sent
 
@@ -88,7 +87,6 @@ class Job:
         """Note a reply; the last one ends the job."""
         self.replies[place], self.times[place] = reply, now
         self.left -= 1
-        self.out -= 1
         if not self.left or (self.closing and not self.out):
             self.end()
 
@@ -96,6 +94,11 @@ class Job:
         """Let whoever waits for it go on with what there is."""
         if not self.future.done():
             self.future.set_result(self)
+
+    @property
+    def out(self) -> int:
+        """How many requests wait for their replies."""
+        return self.left - len(self.todo)
 
     @property
     def over(self) -> bool:
@@ -180,7 +183,8 @@ class Turns:
         if len(jobs) == 1:
             job = jobs[0]
             unit = job.unit
-            if not job.future.done() and unit.ready_at <= now and (not unit.aside or self.alone):
+            well = not unit.failures and unit.trip >= 0.0
+            if unit.ready_at <= now and (well or not unit.aside or self.alone) and not job.future.done():
                 return job
         self._settle(now)
         free = self._debt <= 0.0 or all(unit.aside for unit in self.units.values())
@@ -209,12 +213,12 @@ class Turns:
             soonest = min(soonest, max(job.unit.ready_at, paid if job.unit.aside and not self.alone else now))
         return soonest
 
-    def take(self, job: Job) -> int:
-        """Return the place of the job's next question; a job that has sent all of them waits for turns no more."""
-        place = job.todo.pop()
-        if not job.todo:
+    def take(self, job: Job) -> None:
+        """Note that the job's next question is out; a job that has sent all of them waits for turns no more."""
+        todo = job.todo
+        todo.pop()
+        if not todo:
             self.jobs.remove(job)
-        return place
 
     def again(self, job: Job, place: int) -> None:
         """Ask a question of a job once more."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final, Protocol, cast
 
@@ -13,7 +14,9 @@ from drivers.alarm import Alarm
 from drivers.failures import words_for
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, rtu_reply
 
-__all__ = ["Owner", "RtuWire", "TcpWire"]
+__all__ = ["Owner", "Result", "RtuWire", "TcpWire"]
+
+Result = bytes | DeviceSaidNo | BadReply  # the data of a reply, or what is wrong with it
 
 _ROOM: Final = 8192  # [bytes] eight of the longest replies and more
 _MOST_UNANSWERED: Final = 0x8000
@@ -22,14 +25,13 @@ _HEADER: Final = 7  # [bytes] of a TCP frame, with its unit
 # A reply that is there when it is looked for may have been there before, so the next one is looked for sooner; one that is not, later, but not
 # by all of its delay: to look too soon costs a wake-up, to look too late the time of the line.
 _SOONER, _LATER = 0.98, 1.05  # of the time that the device takes until it replies
-_LENGTH: Final = 4  # where in it the length stands, which counts what follows it
 
 
 class Owner(Protocol):
     """Who is told what came."""
 
-    def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
-        """Take the data of a reply, or what is wrong with it."""
+    def replied(self, replies: Sequence[tuple[int, Result]]) -> None:
+        """Take the replies that came together, each with its transaction."""
 
     def stale(self, unit: int, *, noise: bool = False) -> None:
         """Note a reply to a question that is no longer waited for; it is dropped. `unit` is -1 where it is not known; `noise` can be none."""
@@ -79,10 +81,14 @@ class TcpWire(_Wire):
         self._end = 0
 
     def send(self, asked: Asked) -> int:
-        """Send a question; return its transaction."""
-        transaction = (self._transaction + 1) & 0xFFFF
+        """Send a question; return its transaction.
+
+        Each is written by itself, since many devices answer only the first of two in one segment (Modbus messaging on TCP/IP V1.0b, 4.2.1.1: one
+        frame a segment).
+        """
+        transaction = self._transaction + 1 & 0xFFFF
         while transaction in self._unanswered:
-            transaction = (transaction + 1) & 0xFFFF
+            transaction = transaction + 1 & 0xFFFF
         self._transaction = transaction
         self._pending[transaction] = asked
         self._transport.write(transaction.to_bytes(2, "big") + asked.frame)
@@ -112,31 +118,51 @@ class TcpWire(_Wire):
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` more: whole frames are replies, the rest waits."""
         try:
-            buffer, at, end = self._buffer, 0, self._end + nbytes
-            while end - at > _HEADER and not self._closed:
-                size = buffer[at + 4] << 8 | buffer[at + 5]
-                if buffer[at + 2] or buffer[at + 3] or not 3 <= size <= 254:
-                    self.close()
-                    self._owner.foreign(bytes(self._view[at:end]))
-                    return
-                stop = at + 6 + size
+            buffer, view, pending, at, end = self._buffer, self._view, self._pending, 0, self._end + nbytes
+            replies: list[tuple[int, Result]] = []
+            while end - at > _HEADER:
+                transaction = buffer[at] << 8 | buffer[at + 1]
+                asked = pending.get(transaction)
+                if asked is None or not buffer.startswith(asked.head, at + 2):
+                    stop = self._other(transaction, asked, at, end, replies)
+                else:
+                    stop = at + asked.ends
+                    if stop <= end:
+                        del pending[transaction]
+                        replies.append((transaction, bytes(view[at + asked.starts : stop])))
                 if stop > end:
                     break
-                transaction = buffer[at] << 8 | buffer[at + 1]
-                asked = self._pending.pop(transaction, None)
-                if asked is None:
-                    self._unanswered.pop(transaction, None)
-                    self._owner.stale(buffer[at + 6])
-                elif buffer.startswith(asked.head, at + _LENGTH):
-                    self._owner.replied(transaction, bytes(self._view[at + _LENGTH + len(asked.head) : stop]))
-                else:
-                    self._owner.replied(transaction, _amiss(asked, buffer[at + 6], bytes(self._view[at + _HEADER : stop])))
                 at = stop
-            if 0 < at < end:
-                buffer[: end - at] = buffer[at:end]
-            self._end = end - at
+            self._end = rest = end - at
+            if rest and at:
+                buffer[:rest] = buffer[at:end]
+            if replies:
+                self._owner.replied(replies)
         except Exception as error:  # noqa: BLE001  # the owner tells it, and opens another connection
             self._owner.broken(error)
+
+    def _other(self, transaction: int, asked: Asked | None, at: int, end: int, replies: list[tuple[int, Result]]) -> int:
+        """Take what does not begin as the reply that is waited for, if any is; return where it ends, which may not have come yet."""
+        buffer, view = self._buffer, self._view
+        size = buffer[at + 4] << 8 | buffer[at + 5]
+        if buffer[at + 2] or buffer[at + 3] or not 3 <= size <= 254:
+            if replies:  # they came before
+                self._owner.replied(replies)
+                replies.clear()
+            if not self._closed:
+                self.close()
+                self._owner.foreign(bytes(view[at:end]))
+            return end + 1
+        stop = at + 6 + size
+        if stop > end:
+            return stop
+        if asked is None:
+            self._unanswered.pop(transaction, None)
+            self._owner.stale(buffer[at + 6])
+        else:
+            del self._pending[transaction]
+            replies.append((transaction, _amiss(asked, buffer[at + 6], bytes(view[at + _HEADER : stop]))))
+        return stop
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from a transport that has no buffer."""
@@ -233,7 +259,7 @@ class RtuWire(_Wire):
             if self._fd is not None:
                 self._learn(self._asked)
             self._asked = None
-            self._owner.replied(0, result)
+            self._owner.replied([(0, result)])
         else:
             self._came = True
             if self._fd is not None and len(self._heard) > 1:

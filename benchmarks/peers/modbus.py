@@ -9,7 +9,7 @@ from typing import Any
 
 from . import Peer, once, program
 
-__all__ = ["BLOCK", "FLOATS", "IDENTITY", "SerialBench", "libmodbus", "pymodbus", "source"]
+__all__ = ["BLOCK", "FLOATS", "IDENTITY", "SerialBench", "bare", "libmodbus", "pymodbus", "source"]
 
 BLOCK, FLOATS, IDENTITY = 125, 62, 4321
 """Each 125 registers of the source are 62 float32 and then the identity; number k of block b is 62 b + k + 0.25."""
@@ -30,6 +30,11 @@ def libmodbus(*where: object, requests: int) -> dict[str, Any]:
 def pymodbus(*where: object, requests: int) -> dict[str, Any]:
     """Let the client of pymodbus, as it comes, do what `libmodbus` does."""
     return once([sys.executable, HERE / "modbus_stock.py", *(str(part) for part in where), "1", str(requests)])
+
+
+def bare(port: int, *, requests: int, in_flight: int = 1) -> dict[str, Any]:
+    """Let asyncio ask and receive as much over TCP without a look at it: what is left for whoever uses it."""
+    return once([sys.executable, HERE / "modbus_bare.py", str(port), "1", str(requests), str(in_flight)])
 
 
 class SerialBench:

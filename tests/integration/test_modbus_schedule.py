@@ -217,6 +217,45 @@ def test_replies_in_any_order_find_their_questions(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_reply_that_is_none_among_good_ones_in_one_piece(tmp_path: Path) -> None:
+    """What came before it counts as an answer, what comes behind it is not taken, and the next connection brings all."""
+    held: list[bytes] = []
+
+    def spoil(request: bytes, reply: bytes) -> list[bytes]:
+        held.append(reply)
+        if len(held) < 4:
+            return []
+        held[1] = held[1][:6] + b"\x08" + held[1][7:]  # another unit
+        whole = b"".join(held)
+        held.clear()
+        return [whole]
+
+    async def main() -> None:
+        async with Gateway().serve() as gateway:
+            signals = {f"s{number}": {"at": f"input:{1 + 200 * number}", "range": [0, 300]} for number in range(4)}
+            device = Device("d", profile(signals, modbus={"in_flight": 4}), gateway.device(9).address)
+            async with open_driver(device, data=tmp_path) as driver:
+                first = await driver.read()
+                np.testing.assert_array_equal(first.values, [9.0, 0.0, 0.0, 0.0])
+                gateway.behave = spoil
+                begun = time.monotonic()
+                reading = await driver.read()
+                assert time.monotonic() - begun < 0.5 * driver.timeout, "nobody waits for the others"
+                assert driver.metrics.errors["reply"] == 1
+                assert reading.received is not None
+                assert first.received is not None
+                np.testing.assert_array_equal(reading.received, first.received)
+                gateway.behave = lambda request, reply: [reply]
+                begun = time.monotonic()
+                while driver.metrics.reads < 2:
+                    assert time.monotonic() - begun < 5.0, driver.metrics
+                    reading = await driver.read()
+                    await asyncio.sleep(0.01)
+                np.testing.assert_array_equal(reading.values, [9.0, 0.0, 0.0, 0.0])
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

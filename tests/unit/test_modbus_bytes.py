@@ -9,7 +9,7 @@ import random
 import struct
 import time
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from drivers import modbus_wire
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, crc16, read, rtu_asked, rtu_frame, tcp_asked
-from drivers.modbus_wire import RtuWire, TcpWire
+from drivers.modbus_wire import Result, RtuWire, TcpWire
 
 QUESTION = read("input", 3, 2)
 REPLY = bytes.fromhex("04 04 00 01 00 02")
@@ -38,12 +38,12 @@ class Transport:
 
 class Owner:
     def __init__(self) -> None:
-        self.replies: list[tuple[int, bytes | DeviceSaidNo | BadReply]] = []
+        self.replies: list[tuple[int, Result]] = []
         self.stales = 0
         self.drops: list[str] = []
 
-    def replied(self, transaction: int, result: bytes | DeviceSaidNo | BadReply) -> None:
-        self.replies.append((transaction, result))
+    def replied(self, replies: Sequence[tuple[int, Result]]) -> None:
+        self.replies += replies
 
     def stale(self, unit: int, *, noise: bool = False) -> None:
         self.stales += 1
@@ -130,6 +130,7 @@ def test_replies_in_pieces_and_in_one_piece() -> None:
         transport, owner = Transport(), Owner()
         wire = TcpWire(cast(asyncio.Transport, transport), owner)
         sent = [wire.send(tcp_asked(7, QUESTION)) for _ in range(5)]
+        assert transport.sent == [framed(transaction, 7, QUESTION.pdu) for transaction in sent], "each in a segment of its own"
         feed(wire, b"".join(framed(transaction, 7, REPLY) for transaction in reversed(sent)), [size] * 200)
         assert owner.replies == [(transaction, REPLY[2:]) for transaction in reversed(sent)]
         wire.data_received(framed(sent[0], 7, REPLY) * 1000)  # far more than its buffer holds
