@@ -173,11 +173,11 @@ async def _call(device: Device, method: str, values: dict[str, float], data: Pat
             await asyncio.sleep(0.05)
             reading = await driver.read()
         if not driver.metrics.connected:
-            return CallOutcome(method, WriteResult.REFUSED, why=f"not sent: {driver.metrics.why}")
+            return CallOutcome(method, WriteResult.NOT_SENT, why=f"{driver.metrics.why}")
         if heartbeat and device.profile.heartbeat is not None:
             beat = device.profile.heartbeat.signal
             if why := await _beat(driver, beat, float(reading.values[device.profile.place(beat)])):
-                return CallOutcome(method, WriteResult.REFUSED, why=f"not sent: its heartbeat {beat} was not taken: {why}")
+                return CallOutcome(method, WriteResult.NOT_SENT, why=f"its heartbeat {beat} was not taken: {why}")
         return await driver.call(method, values)
 
 

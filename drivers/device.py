@@ -108,7 +108,7 @@ class Signal(Strict):
         low, high = self.range
         if low <= value <= high and (not self.discrete or value in (0.0, 1.0)):  # NaN is not
             return ""
-        return f"not sent: expected {'0 or 1' if self.discrete else f'{low:g} to {high:g} {self.eu}'.rstrip()}, got {value:g}"
+        return f"expected {'0 or 1' if self.discrete else f'{low:g} to {high:g} {self.eu}'.rstrip()}, got {value:g}"
 
     @model_validator(mode="after")
     def _consistent(self) -> Signal:

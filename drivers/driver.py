@@ -41,14 +41,12 @@ class WriteResult(Enum):
     CONFIRMED = "confirmed"  # accepted, and read back equal
     MISMATCH = "mismatch"  # accepted, but reads back as something else
     REFUSED = "refused"  # the device said no: nothing changed there
+    NOT_SENT = "not sent"  # there is no link, it cannot be written, or no time was left: nothing changed there
     UNKNOWN = "unknown"  # no answer: it may or may not have happened. Read, never repeat blindly
 
 
 class WriteOutcome(NamedTuple):
-    """The outcome of writing one signal: what was asked, what is there now (NaN when not known), and why it failed.
-
-    Where nothing was sent, `why` begins with "not sent".
-    """
+    """The outcome of writing one signal: what was asked, what is there now (NaN when not known), and why it failed."""
 
     signal: str
     asked: float
@@ -56,18 +54,13 @@ class WriteOutcome(NamedTuple):
     result: WriteResult
     why: str = ""
 
-    @property
-    def denied(self) -> bool:
-        """Whether the device itself said no."""
-        return self.result is WriteResult.REFUSED and not self.why.startswith("not sent")
-
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
     """The outcome of calling a method: what it gave back [eu of each], and why it failed."""
 
     method: str
-    result: WriteResult  # CONFIRMED, REFUSED or UNKNOWN
+    result: WriteResult  # any but MISMATCH
     outputs: tuple[float, ...] = ()
     why: str = ""
 
@@ -178,7 +171,9 @@ class Driver(ABC):
 
     async def call(self, method: str, inputs: dict[str, float]) -> CallOutcome:
         """Call a method of the device with inputs [eu of each in the profile]. Never repeats a call by itself."""
-        return CallOutcome(method, WriteResult.REFUSED, why=f"{self.device.profile.protocol} has no methods; write the signals of {self.device.name}")
+        return CallOutcome(
+            method, WriteResult.NOT_SENT, why=f"{self.device.profile.protocol} has no methods; write the signals of {self.device.name}"
+        )
 
     @abstractmethod
     async def __aenter__(self) -> Driver: ...

@@ -220,17 +220,17 @@ class ModbusDriver(Driver):
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], then read them back; nothing is repeated.
 
-        What was not sent, since the device is not connected or the value cannot be, is refused: nothing changed there.
+        What is not sent, since the device is not connected or the value cannot be, changes nothing there.
         """
         line = self._line
         if line is None:
-            return [self._outcome(name, value, WriteResult.REFUSED, "not sent: closed") for name, value in changes.items()]
+            return [self._outcome(name, value, WriteResult.NOT_SENT, "closed") for name, value in changes.items()]
         until = monotonic() + self.timeout
         outcomes: dict[str, WriteOutcome] = {}
         accepted: list[Order] = []
         for order in orders(self.device.profile, self._where, changes):
             if isinstance(order, Refusal):
-                outcomes[order.name] = self._outcome(order.name, order.value, WriteResult.REFUSED, order.why)
+                outcomes[order.name] = self._outcome(order.name, order.value, WriteResult.NOT_SENT, order.why)
             elif (failed := await self._send(line, order, until)) is None:
                 accepted.append(order)
             else:
@@ -244,11 +244,11 @@ class ModbusDriver(Driver):
         """Send one write; return None if the device took it, else what is known of it."""
         now, unit = monotonic(), self._unit
         if not line.is_open or line.epoch != self._identified or unit.failures or until <= now:
-            return WriteResult.REFUSED, f"not sent: {self.metrics.why or 'no good read since the last failure'}"
+            return WriteResult.NOT_SENT, self.metrics.why or "no good read since the last failure"
         try:
             job = await line.ask(unit, [line.frame(unit, order.question)], deadline=now, within=until - now, until=until, urgent=True)
         except LinkDown as error:
-            return (WriteResult.UNKNOWN, str(error)) if error.sent else (WriteResult.REFUSED, f"not sent: {error}")
+            return (WriteResult.UNKNOWN, str(error)) if error.sent else (WriteResult.NOT_SENT, str(error))
         except BadReply as error:
             return WriteResult.UNKNOWN, str(error)
         if isinstance(reply := job.replies[0], DeviceSaidNo):

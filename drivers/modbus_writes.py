@@ -45,7 +45,7 @@ def orders(profile: Profile, where: Mapping[str, Spot], changes: Mapping[str, fl
     for name, value in changes.items():
         signal, spot = profile.signals.get(name), where.get(name)
         if signal is None or spot is None or signal.access != "write":
-            made.append(Refusal(name, value, f"not sent: {name} is {'not a signal' if signal is None else 'only read'} in profile {profile.id}"))
+            made.append(Refusal(name, value, f"{name} is {'not a signal' if signal is None else 'only read'} in profile {profile.id}"))
             continue
         if why := signal.refusal(value):
             made.append(Refusal(name, value, why))
@@ -53,7 +53,7 @@ def orders(profile: Profile, where: Mapping[str, Spot], changes: Mapping[str, fl
         try:
             words = tuple(encode_one(value, spot.way))
         except ValueError as error:
-            made.append(Refusal(name, value, f"not sent: {error}"))
+            made.append(Refusal(name, value, str(error)))
             continue
         last = made[-1] if made else None
         if isinstance(last, Order) and _joins(profile.modbus, last, spot):

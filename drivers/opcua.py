@@ -188,12 +188,12 @@ class OpcuaDriver(Driver):
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each] in one request and read them back in another; nothing is repeated.
 
-        What was not sent, since the device is not connected or the value cannot be, is refused: nothing changed there.
+        What is not sent, since the device is not connected or the value cannot be, changes nothing there.
         """
         session, writer = self._session, self._writer
         if session is None or writer is None:
-            why = f"not sent: {self._why or 'not connected'}"
-            return [self._outcome(name, value, WriteResult.REFUSED, why) for name, value in changes.items()]
+            why = self._why or "not connected"
+            return [self._outcome(name, value, WriteResult.NOT_SENT, why) for name, value in changes.items()]
         missed: dict[str, Sent] = {}
         parts = writer.parts(changes, missed)
         for position, part in enumerate(parts):
@@ -204,7 +204,7 @@ class OpcuaDriver(Driver):
                 self._give_up(session, _kind(error), why)
                 missed |= dict.fromkeys(part.batch.names, Sent(WriteResult.UNKNOWN, why=why))
                 for later in parts[position + 1 :]:
-                    missed |= dict.fromkeys(later.batch.names, Sent(WriteResult.REFUSED, why=f"not sent: {why}"))
+                    missed |= dict.fromkeys(later.batch.names, Sent(WriteResult.NOT_SENT, why=why))
                 break
         self.metrics.writes += len(changes)
         self.metrics.write_errors += len(missed)
@@ -230,7 +230,7 @@ class OpcuaDriver(Driver):
                 raise ValueError(bound.problem)
             sent = wire_inputs(self.device.profile, bound.method, inputs)
         except ValueError as error:
-            return self._called(method, WriteResult.REFUSED, why=f"not sent: {error}")
+            return self._called(method, WriteResult.NOT_SENT, why=str(error))
         try:
             return self._called(method, *await call_method(session.client, bound, sent))
         except FAILURES as error:

@@ -106,16 +106,13 @@ class Writer:
         item = self._items.get(name)
         if item is None:
             what = "not a signal" if name not in self._profile.signals else "only read"
-            raise ValueError(f"not sent: {name} is {what} in profile {self._profile.id}")
+            raise ValueError(f"{name} is {what} in profile {self._profile.id}")
         if problem := self._session.wrong[item[3]]:
-            raise ValueError(f"not sent: {problem}")
+            raise ValueError(problem)
         signal = self._profile.signals[name]
         if why := signal.refusal(value):
             raise ValueError(why)
-        try:
-            return plain((value - signal.offset) / signal.scale, signal.type)
-        except ValueError as error:
-            raise ValueError(f"not sent: {error}") from None
+        return plain((value - signal.offset) / signal.scale, signal.type)
 
     def parts(self, changes: dict[str, float], missed: dict[str, Sent]) -> list[Part]:
         """Return what is sent for `changes` [eu of each], a part for each request; note in `missed` what cannot be sent."""
@@ -129,7 +126,7 @@ class Writer:
             try:
                 sent[name] = self.wire_value(name, value)
             except ValueError as error:
-                missed[name] = Sent(WriteResult.REFUSED, why=str(error))
+                missed[name] = Sent(WriteResult.NOT_SENT, why=str(error))
         return self._split(tuple(sent), np.array(list(sent.values())))
 
     def _split(self, names: tuple[str, ...], values: FloatArray) -> list[Part]:

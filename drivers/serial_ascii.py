@@ -272,15 +272,15 @@ class SerialAsciiDriver(Driver):
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], one command each, and read them back; nothing is repeated.
 
-        What was not sent, since the instrument is not connected, the value cannot be or no time is left, is refused: nothing changed there.
+        What is not sent, since the instrument is not connected, the value cannot be or no time is left, changes nothing there.
         """
         async with self._lock:
             deadline = asyncio.get_running_loop().time() + self.timeout
             outcomes = list[WriteOutcome]()
             for name, value in changes.items():
                 if outcomes and not self._time_for(2, deadline):
-                    why = f"not sent: no time is left in this write of {len(changes)} signals; write it again"
-                    outcomes.append(self._outcome(name, value, WriteResult.REFUSED, why))
+                    why = f"no time is left in this write of {len(changes)} signals; write it again"
+                    outcomes.append(self._outcome(name, value, WriteResult.NOT_SENT, why))
                 else:
                     outcomes.append(await self._write(name, value, deadline))
             return outcomes
@@ -289,17 +289,17 @@ class SerialAsciiDriver(Driver):
         signal, command = self.device.profile.signals.get(name), self._dialogue.writes.get(name)
         if signal is None or command is None:
             what = "not a signal" if signal is None else "only read"
-            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {name} is {what} in profile {self.device.profile.id}")
+            return self._outcome(name, value, WriteResult.NOT_SENT, f"{name} is {what} in profile {self.device.profile.id}")
         if why := signal.refusal(value):
-            return self._outcome(name, value, WriteResult.REFUSED, why)
+            return self._outcome(name, value, WriteResult.NOT_SENT, why)
         wire = (value - signal.offset) / signal.scale
         if not self.metrics.connected or not self._port.is_open:
-            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {self.metrics.why or 'not connected'}")
+            return self._outcome(name, value, WriteResult.NOT_SENT, self.metrics.why or "not connected")
         try:
             await self._bring_into_step(deadline)
         except PortLost as error:
             self._give_up(error)
-            return self._outcome(name, value, WriteResult.REFUSED, f"not sent: {error}")
+            return self._outcome(name, value, WriteResult.NOT_SENT, str(error))
         try:
             match = await self._ask(command.command(wire), command.pattern, deadline)
         except _Refused as error:

@@ -197,7 +197,7 @@ class Exchange:
 
     def _matters(self, outcome: WriteOutcome) -> bool:
         """Whether an outcome is one to journal: of a heartbeat only that the device itself says no to it, and that it no longer does."""
-        return outcome.signal != self._heartbeat or outcome.result is WriteResult.CONFIRMED or outcome.denied
+        return outcome.signal != self._heartbeat or outcome.result in (WriteResult.CONFIRMED, WriteResult.REFUSED)
 
     def _changes(self, outputs: FloatArray) -> dict[str, float]:
         """Return the signals that do not read as what is asked for [eu of each]: as another number, or as none."""

@@ -266,7 +266,7 @@ def test_a_wrong_word_order_blocks_the_device() -> None:
                     assert watch.driver.metrics.errors["identity"] >= 1
                     assert not watch.driver.metrics.connected
                     [outcome] = await watch.driver.write({"sp": 1.0})
-                    assert outcome.result is WriteResult.REFUSED
+                    assert outcome.result is WriteResult.NOT_SENT
             assert plant.executed == []
 
     run(main)

@@ -291,7 +291,7 @@ def test_a_method_is_called_once_with_converted_inputs(server: Foreign, tmp_path
     async def main() -> None:
         async with open_driver(server.device(), data=server.data(tmp_path), timeout=3.0) as driver:
             outcome = await driver.call("dose", {"speed": 50.0, "steps": 3.0})
-            assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "not sent: not connected yet")
+            assert (outcome.result, outcome.why) == (WriteResult.NOT_SENT, "not connected yet")
             await good(driver)
             outcome = await driver.call("dose", {"speed": 50.0, "steps": 3.0})  # 50 % is 0.5, which is what it takes
             assert (outcome.result, outcome.outputs, outcome.why) == (WriteResult.CONFIRMED, (1.5,), "")
@@ -306,11 +306,11 @@ def test_a_method_is_called_once_with_converted_inputs(server: Foreign, tmp_path
                 ({"speed": 5.0, "steps": 1e12}, "does not fit a int32"),
             ]:
                 outcome = await driver.call("dose", inputs)
-                assert outcome.result is WriteResult.REFUSED
+                assert outcome.result is WriteResult.NOT_SENT
                 assert says in outcome.why
             for name, says in [("typed", "it takes 1 inputs (Word), and the profile has 0"), ("gone", "is not a method"), ("no", "it has dose, ")]:
                 outcome = await driver.call(name, {})
-                assert outcome.result is WriteResult.REFUSED
+                assert outcome.result is WriteResult.NOT_SENT
                 assert says in outcome.why
             assert server.ask("get")["calls"] == before
             outcome = await driver.call("dose", {"speed": 50.0, "steps": 13.0})  # done, and the answer is lost

@@ -375,7 +375,7 @@ def test_everything_that_a_profile_can_say(scheme: str, byte_order: str, tmp_pat
             for name, value in changes.items():
                 assert plant.values["unit"][made.place(name)] == value
             [outcome] = await driver.write({"mode": 5.0})
-            assert outcome.result is WriteResult.REFUSED
+            assert outcome.result is WriteResult.NOT_SENT
             assert "one of the codes 0, 1" in outcome.why
             plant.values["unit"][made.place("flow")] = np.nan
             plant.values["unit"][made.place("mode")] = 5.0
@@ -519,7 +519,7 @@ def test_another_device_that_refuses_the_identity_is_no_value(tmp_path: Path, co
             assert "could not be read" in driver.metrics.why
             gateway.asked.clear()
             [outcome] = await driver.write({"sp": 5.0})
-            assert outcome.result is WriteResult.REFUSED
+            assert outcome.result is WriteResult.NOT_SENT
             assert not [function for _, function in gateway.asked if function == 16]
             assert np.isnan((await driver.read()).values).all()
             gateway.reply = ours  # type: ignore[method-assign]

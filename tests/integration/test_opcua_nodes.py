@@ -138,7 +138,7 @@ def test_what_is_another_node_or_in_another_eu_is_bad_and_says_both(caplog: pyte
                 assert np.isnan(reading.values[:4]).all()
                 assert driver.metrics.errors["type"] == 4
                 [outcome] = await driver.write({"mbar": 1.0})
-                assert outcome.result is WriteResult.REFUSED
+                assert outcome.result is WriteResult.NOT_SENT
             async with open_driver(device(endpoint, "subscribe", bar={"at": "pressure", "type": "float64", "eu": "bar"}), data=Path()) as driver:
                 await values(driver, {"bar": 3.0})
 

@@ -69,7 +69,7 @@ def test_a_device_that_falls_to_its_safe_state_says_so_in_the_journal_and_takes_
                 outcome = await driver.call("reset_drive", {})
                 assert (outcome.result, outcome.why) == (WriteResult.CONFIRMED, "")
                 outcome = await driver.call("reset_drive", {"hard": 1.0})
-                assert (outcome.result, outcome.why) == (WriteResult.REFUSED, "not sent: it takes no inputs; wrong or missing: hard")
+                assert (outcome.result, outcome.why) == (WriteResult.NOT_SENT, "it takes no inputs; wrong or missing: hard")
                 clock[0] += 5.1
                 event = await events_of(exchange, "the heartbeat has stopped")
                 assert (event.kind, event.name, event.new) == ("device", "shredder.shredder", "severity 800")

@@ -133,11 +133,11 @@ def test_every_signal_comes_and_goes(tmp_path: Path) -> None:
             assert scale.texts == {"serial": "0110080011"}
             [outcome, unknown, beyond, read_only] = await scale.write({"tare": 12.25, "nothing": 1.0, "weight": 1.0, "tare ": math.nan})
             assert (outcome.result, outcome.found) == (WriteResult.CONFIRMED, 12.25)
-            assert {unknown.result, beyond.result, read_only.result} == {WriteResult.REFUSED}
+            assert {unknown.result, beyond.result, read_only.result} == {WriteResult.NOT_SENT}
             for wrong in (math.nan, -1.0, 1000.5):
                 [outcome] = await scale.write({"tare": wrong})
-                assert outcome.result is WriteResult.REFUSED
-                assert "not sent: expected 0 to 1000 kg" in outcome.why
+                assert outcome.result is WriteResult.NOT_SENT
+                assert "expected 0 to 1000 kg" in outcome.why
             assert plant.values["scale"][BALANCE.place("tare")] == 12.25
             await servers.stop_device("meter")
             await servers.stop_device("scale")
@@ -145,7 +145,7 @@ def test_every_signal_comes_and_goes(tmp_path: Path) -> None:
             assert (await scale.read()).quality.min() == Quality.BAD
             assert "no answer to" in scale.metrics.why
             [outcome] = await scale.write({"tare": 1.0})
-            assert outcome.result is WriteResult.REFUSED
+            assert outcome.result is WriteResult.NOT_SENT
             await servers.start_device("scale")
             assert await until(lambda: good(scale)) < 5.0
         assert not (tmp_path / "lines/a").exists()
@@ -219,7 +219,7 @@ def test_another_instrument_is_bad(tmp_path: Path) -> None:
                 assert driver.metrics.errors["identity"] == 1
                 assert "SI" not in hand.heard
                 [outcome] = await driver.write({"tare": 5.0})
-                assert outcome.result is WriteResult.REFUSED
+                assert outcome.result is WriteResult.NOT_SENT
                 assert not any(line.startswith("TA") for line in hand.heard)
 
     run(main)
@@ -398,7 +398,7 @@ def test_faults_of_the_line(tmp_path: Path) -> None:
 
             await until(tries_again)
             [outcome] = await driver.write({"tare": 5.0})
-            assert outcome.result is WriteResult.REFUSED
+            assert outcome.result is WriteResult.NOT_SENT
             relay.plug()
             assert await until(lambda: good(driver)) < 5.0
 

@@ -103,7 +103,7 @@ def test_a_device_that_refuses_it_is_told_once_and_a_link_that_is_lost_is_not() 
         exchange = Exchange(plan.devices["leach"], driver, ProcessImage(plan.image, plan.freshness), plan, clock)
         told = []
         said_no = driver.answer
-        lost = WriteOutcome("heartbeat", 1.0, float("nan"), WriteResult.REFUSED, "not sent: connection lost")
+        lost = WriteOutcome("heartbeat", 1.0, float("nan"), WriteResult.NOT_SENT, "connection lost")
         taken = WriteOutcome("heartbeat", 1.0, 1.0, WriteResult.CONFIRMED)
         for answer in (lost, said_no, said_no, lost, taken, said_no):
             driver.answer = answer

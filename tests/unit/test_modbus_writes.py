@@ -64,12 +64,12 @@ def test_a_bit_alone() -> None:
 
 def test_what_is_not_sent() -> None:
     assert sent({"r": 1.0, "z": 1.0, "a": -1.0, "b": float("nan"), "x": 0.5, "wide": -1.0}) == [
-        "not sent: r is only read in profile t",
-        "not sent: z is not a signal in profile t",
-        "not sent: expected 0 to 65535, got -1",
-        "not sent: expected 0 to 100, got nan",
-        "not sent: expected 0 or 1, got 0.5",
-        "not sent: -1 is -1 on the wire and does not fit a uint16 (0 to 65535)",
+        "r is only read in profile t",
+        "z is not a signal in profile t",
+        "expected 0 to 65535, got -1",
+        "expected 0 to 100, got nan",
+        "expected 0 or 1, got 0.5",
+        "-1 is -1 on the wire and does not fit a uint16 (0 to 65535)",
     ]
 
 
