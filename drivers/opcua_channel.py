@@ -28,6 +28,8 @@ _LEAST: Final = 8192  # [B] that each side takes at once (part 6, 7.1.2.3)
 _HEADER: Final = struct.Struct("<4sIIIII")  # of a message in one chunk: type, size, channel, token, number, request (part 6, 6.7.2)
 _NONE_ACKNOWLEDGED: Final = messages.publish_body([])
 _MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
+_AROUND: Final = 1024  # [B] that a chunk has at most besides what it brings: its headers, padding and signature
+_UNBOUNDED: Final = 2**32
 
 
 class Channel:
@@ -48,6 +50,11 @@ class Channel:
     def closed(self) -> bool:
         """Whether the connection is gone."""
         return self._protocol.transport is None or self._protocol.is_closed
+
+    @property
+    def largest(self) -> int:
+        """The largest request [B] that the server takes."""
+        return self._protocol.largest if isinstance(self._protocol, _BoundedProtocol) else _UNBOUNDED
 
     def send(self, kind: int, body: bytes, timeout: float, taker: Any) -> int:
         """Send a request and return its handle; `taker` is, or stands for, the future of the reply. 0 s of `timeout` is none."""
@@ -159,6 +166,8 @@ class _Taker:
 class _BoundedProtocol(UASocketProtocol):
     """asyncua's protocol, which would collect what a peer announces, however much that is."""
 
+    largest = _UNBOUNDED  # [B] request that the server takes
+
     async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> ua.Acknowledge:
         """Say what we take, and send no larger chunk than the server takes: asyncua announces 2 GiB, and takes the server's sizes for ours."""
         if self.transport is None:
@@ -174,6 +183,9 @@ class _BoundedProtocol(UASocketProtocol):
             acknowledged: ua.Acknowledge = await answer
         if acknowledged.ReceiveBufferSize < _LEAST:
             raise ConnectionError(f"the server says that it takes {acknowledged.ReceiveBufferSize} bytes at once; the least allowed is {_LEAST}")
+        self.largest = acknowledged.MaxMessageSize or _UNBOUNDED
+        if acknowledged.MaxChunkCount:
+            self.largest = min(self.largest, acknowledged.MaxChunkCount * (min(acknowledged.ReceiveBufferSize, _CHUNK) - _AROUND))
         limits = self._connection._limits
         limits.max_recv_buffer, limits.max_send_buffer = _CHUNK, min(acknowledged.ReceiveBufferSize, _CHUNK)
         limits.max_message_size, limits.max_chunk_count = _MESSAGE, 0  # of what we take; 0: as many as there are

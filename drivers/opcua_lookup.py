@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from asyncua import ua
@@ -29,6 +29,8 @@ Unit = tuple[str, int, str]  # of EUInformation: namespace, id and name
 _NUMBER, _INTEGER, _UNSIGNED, _ANY, _ENUMERATION = 26, 27, 28, 24, 29  # abstract data types (part 5, 12.2)
 _UNDER: Final = {_ANY: range(1, 12), _NUMBER: range(2, 12), _INTEGER: (2, 4, 6, 8), _UNSIGNED: (3, 5, 7, 9), _ENUMERATION: (6,)}
 _TOO_MANY: Final = 0x80100000  # Bad_TooManyOperations
+_HEAD: Final = 1024  # [B] of a request at most, without what it asks for
+_BESIDE: Final = 128  # [B] at most for each node besides its id: the request to monitor it with a deadband has the most
 _STEPS: Final = 12  # of a data type to a built-in one
 _SAME: Final = {"°C": "degC", "℃": "degC", "µS/cm": "uS/cm", "m³": "m3", "m³/h": "m3/h", "kg/m³": "kg/m3", "l/min": "L/min", "l": "L", "1/min": "rpm"}
 
@@ -44,6 +46,11 @@ class Limits:
     translate: int = AT_ONCE
     register: int = AT_ONCE
     monitor: int = AT_ONCE
+
+    def within(self, largest: int, longest: int) -> Limits:
+        """Return these limits for requests of at most `largest` bytes, when the longest node id has `longest`."""
+        most = max((largest - _HEAD) // (longest + _BESIDE), 1)
+        return replace(self, **{name: min(getattr(self, name), most) for name in _LIMITS})
 
 
 _LIMITS: Final = {

@@ -283,6 +283,8 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     places = (*(signal.at for signal in signals), device.profile.identity.at)
     *nodes, identity = (_node(at, limits.spaces, str(device.address)) for at in places)
     wire = tuple(nodeid_to_binary(node) for node in nodes)
+    limits = limits.within(channel.largest, max(map(len, (*wire, nodeid_to_binary(identity)))))
+    reader.at_once = limits.read
     structures = Structures(reader)
     units = await read_units(reader, signals, wire, limits.translate)
     wrong = await signal_problems(client, reader, device, wire, structures, units)

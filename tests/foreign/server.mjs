@@ -12,6 +12,8 @@ import { OPCUAServer } from "node-opcua-server";
 const MAIN = "urn:foreign:press";
 const configuration = JSON.parse(process.argv[2]);
 configuration.sampling ??= 50; // [ms]
+configuration.more ??= 0; // variables with long names
+configuration.message ??= 0; // [B] the largest; 0: as the client says
 let server, press, variables, ticking, calls;
 
 const say = (object) => process.stdout.write(`${JSON.stringify(object)}\n`);
@@ -39,6 +41,7 @@ const build = (addressSpace) => {
   make("Curve", DataType.Double, { arrayType: VariantArrayType.Array, value: new Float64Array([1, 2, 3, 4]) }, { valueRank: 1 });
   make("Limits", "Range", { dataType: DataType.ExtensionObject, value: new Range({ low: 2.5, high: 97.5 }) }, readOnly);
   make("Name", DataType.String, { value: "press 7" }, readOnly);
+  for (let place = 0; place < configuration.more; place += 1) make(`${"Zone".repeat(15)}${place}`, DataType.Double, { value: place }, { accessLevel: "CurrentRead | CurrentWrite" });
   space.addObject({ organizedBy: press, browseName: "Ring", nodeId: "s=ring" }).addReference({ referenceType: "Organizes", nodeId: press });
   // Each other namespace has a node of the same name: a stale index would read it
   for (const uri of configuration.spaces.filter((one) => one !== MAIN)) {
@@ -93,6 +96,11 @@ const start = async () => {
     securityModes: configuration.modes.map((name) => MessageSecurityMode[name]),
     allowAnonymous: configuration.anonymous,
     serverCapabilities: configuration.capabilities,
+    ...(configuration.message && {
+      transportSettings: {
+        adjustTransportLimits: ({ receiveBufferSize, sendBufferSize }) => ({ receiveBufferSize, sendBufferSize, maxMessageSize: configuration.message, maxChunkCount: 16 }),
+      },
+    }),
     userManager: { isValidUser: (user, password) => user === configuration.user && password === configuration.password },
   });
   await server.initialize();

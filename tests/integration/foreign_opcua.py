@@ -181,7 +181,7 @@ def foreign_server(folder: Path) -> Iterator[Foreign]:
     certificate, key = write_pem(make("foreign press", uri=URI, hosts=("localhost",)), folder, "server")
     usual = {
         "folder": str(folder / "server-pki"), "certificate": str(certificate), "key": str(key), "port": 0, "uri": URI, "spaces": SPACES,
-        "capabilities": {}, "sampling": 50, "user": USER, "password": PASSWORD, "anonymous": True,
+        "capabilities": {}, "sampling": 50, "more": 0, "message": 0, "user": USER, "password": PASSWORD, "anonymous": True,
         "policies": ["None", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"], "modes": ["None", "Sign", "SignAndEncrypt"],
     }  # fmt: skip
     command = ["node", str(SERVER), json.dumps(usual)]

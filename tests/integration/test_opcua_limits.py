@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from controller.cli import main
 from drivers.connect import open_driver
-from drivers.device import Address, Device, OpcuaOptions
+from drivers.device import Address, Device, OpcuaOptions, Profile, Signal
 from drivers.driver import Driver, WriteResult
 from drivers.tags import Quality
 from tests.faults.framing import Uacp, service
@@ -99,6 +99,38 @@ def test_what_is_more_than_a_server_takes_at_once_goes_in_parcels(server: Foreig
             assert asked[REGISTER] == (4 if options.get("registered") else 0)
 
     asyncio.run(main_())
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "poll"}, {"mode": "poll", "registered": True}], ids=str)
+def test_no_request_is_larger_than_a_server_takes(server: Foreign, tmp_path: Path, options: dict[str, object]) -> None:
+    """It takes 64 KiB: the names of 1,000 nodes alone are more. It says so nowhere but in its greeting."""
+    names = [f"{'Zone' * 15}{place}" for place in range(1000)]
+    signals = {
+        f"z{place}": Signal(at=f"nsu=urn:foreign:press;s={name}", type="float64", range=(0, 1001), access="write") for place, name in enumerate(names)
+    }
+    profile = Profile(
+        id="zones",
+        description="Zones",
+        protocol="opcua",
+        identity=server.profile.identity,
+        signals=signals,
+        opcua=OpcuaOptions(**options),  # type: ignore[arg-type]
+    )
+
+    async def main_() -> None:
+        async with open_driver(server.device("none", profile=profile), data=tmp_path, timeout=3.0) as driver:
+            await good(driver)
+            changes = {f"z{place}": float(place + 1) for place in range(1000)}
+            outcomes = await driver.write(changes)
+            assert {outcome.result for outcome in outcomes} == {WriteResult.CONFIRMED}, outcomes[0]
+            assert (await driver.read()).values.tolist() == list(changes.values())
+            assert driver.metrics.losses == 0
+
+    server.restart(capabilities={}, more=1000, message=65_536)
+    try:
+        asyncio.run(main_())
+    finally:
+        server.restart(capabilities={"operationLimits": SMALL}, more=0, message=0)
 
 
 def test_a_server_that_monitors_fewer_items_is_polled(server: Foreign, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -227,6 +227,19 @@ def test_a_server_that_takes_less_than_is_allowed_is_told_of(size: int) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("message", "chunks", "largest"),
+    [(0, 0, 2**32), (20_000, 0, 20_000), (0, 3, 3 * (10_000 - 1_024)), (50_000, 3, 3 * (10_000 - 1_024)), (20_000, 3, 20_000)],
+)
+def test_what_a_server_takes_bounds_the_requests(message: int, chunks: int, largest: int) -> None:
+    async def main() -> None:
+        protocol, _, asked = await greeted(10_000, 65_536, message, chunks)
+        await asked
+        assert protocol.largest == largest
+
+    asyncio.run(main())
+
+
 def test_a_connection_that_is_given_up_while_it_is_made_is_given_up() -> None:
     async def main() -> None:
         _, _, asked = await greeted(65_536, 65_536, 0, 0)
