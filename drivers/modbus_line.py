@@ -167,9 +167,9 @@ class Line:
                 flight[wire.send(asked)] = job, place, now, due + asked.seconds
                 turns.take(job)
                 room -= 1
-                if not room or not job.todo or unit.failures:
+                if not room or not job.todo or unit.failures or unit.aside:
                     break
-            if due < self._late_at:
+            if due + asked.seconds < self._late_at:
                 self._look_at(due + asked.seconds)
 
     def _woken(self) -> None:
@@ -201,15 +201,17 @@ class Line:
             if isinstance(result, BadReply):
                 self._is_none(flight[transaction], result, now)
                 return  # the link is closed
-            if not (isinstance(result, DeviceSaidNo) and self._is_no_answer(job, place, result, now)):
+            if not self._heard:
+                self._heard = self._speaks = True
+                self._pause.succeeded()
+            if isinstance(result, DeviceSaidNo) and self._is_no_answer(job, place, result, now):
+                heard = None
+            else:
                 if (unit := job.unit) is not heard:  # of several the first one took longest
                     heard = unit
                     unit.answered(now, max(now - sent - job.asked[place].seconds, 0.0))
                 job.take(place, result, now)
             del flight[transaction]
-        if not self._heard:
-            self._heard = self._speaks = True
-            self._pause.succeeded()
         if self._turns.jobs:
             self._kick(now)
 
@@ -226,13 +228,13 @@ class Line:
     def _is_no_answer(self, job: Job, place: int, result: DeviceSaidNo, now: float) -> bool:
         """Whether an exception says only that the device is busy, so it is asked again, or that a gateway does not reach it."""
         unit = job.unit
-        if result.code == _BUSY and not job.urgent and job.busy < _BUSY_TIMES and not job.over:
+        if result.code == _BUSY and not (job.urgent or job.over or job.closing) and job.busy < _BUSY_TIMES:
             job.busy += 1
             unit.ready_at = now + _BUSY_PAUSE
             self._turns.again(job, place)
             return True
         if result.code in _NOT_THERE and job.left == len(job.asked):  # else the unit has just answered
-            if self._turns.silent(unit, now):
+            if not job.over and self._turns.silent(unit, now):  # of those beside it the gateway says the same
                 self._turns.charge(unit, now, now)
             why = f"unit {unit.number} behind {self.where}: {result}; {check(self.address, speaks=True)}"
             self._flight.fail(job, LinkDown("exception", why, sent=True))

@@ -117,6 +117,8 @@ class TcpWire(_Wire):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take `nbytes` more: whole frames are replies, the rest waits."""
+        if self._closed:
+            return
         try:
             buffer, view, pending, at, end = self._buffer, self._view, self._pending, 0, self._end + nbytes
             replies: list[tuple[int, Result]] = []
