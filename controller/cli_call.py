@@ -52,7 +52,8 @@ def call(
 ) -> None:
     """Call METHOD of an OPC UA DEVICE once, with inputs such as speed='50 %', and print what came of it.
 
-    It is shown first, and asked for a yes. Not while a service runs the cell. Never repeated. Exit status 0 confirmed, 1 refused, 4 not known.
+    It is shown first, and asked for a yes. Not while a service runs the cell. Never repeated.
+    Exit status 0 confirmed, 1 refused or not sent, 4 not known.
     """
     from controller.batch.journal import Journal
     from controller.batch.records import Event

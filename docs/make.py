@@ -40,7 +40,7 @@ def command_line() -> str:
     parts.append(
         "Exit status: 0 done (for `demo`, `run --leave` and `report`: the lot is released), 1 not released or a finding of `doctor` is not good, "
         "2 a file or an argument is wrong and nothing was started, 3 it could not be done (a taken port, a full disk, a second service). "
-        "`call`: 0 confirmed, 1 refused or not asked for, so nothing has changed, 4 not known, so it may have happened.\n"
+        "`call`: 0 confirmed, 1 refused, not sent or not asked for, so nothing has changed, 4 not known, so it may have happened.\n"
     )
     return "\n".join(parts)
 

@@ -243,7 +243,9 @@ class ModbusDriver(Driver):
     async def _send(self, line: Line, order: Order, until: float) -> tuple[WriteResult, str] | None:
         """Send one write; return None if the device took it, else what is known of it."""
         now, unit = monotonic(), self._unit
-        if not line.is_open or line.epoch != self._identified or unit.failures or until <= now:
+        if until <= now:
+            return WriteResult.NOT_SENT, "no time is left in this write; write it again"
+        if not line.is_open or line.epoch != self._identified or unit.failures:
             return WriteResult.NOT_SENT, self.metrics.why or "no good read since the last failure"
         try:
             job = await line.ask(unit, [line.frame(unit, order.question)], deadline=now, within=until - now, until=until, urgent=True)

@@ -200,11 +200,12 @@ class OpcuaDriver(Driver):
             try:
                 missed |= await writer.write(part)
             except FAILURES as error:
-                why = f"the write may or may not be done: {why_of(error, self.timeout)}"
+                reason = why_of(error, self.timeout)
+                why = f"the write may or may not be done: {reason}"
                 self._give_up(session, _kind(error), why)
                 missed |= dict.fromkeys(part.batch.names, Sent(WriteResult.UNKNOWN, why=why))
                 for later in parts[position + 1 :]:
-                    missed |= dict.fromkeys(later.batch.names, Sent(WriteResult.NOT_SENT, why=why))
+                    missed |= dict.fromkeys(later.batch.names, Sent(WriteResult.NOT_SENT, why=f"a request before it failed: {reason}"))
                 break
         self.metrics.writes += len(changes)
         self.metrics.write_errors += len(missed)

@@ -13,6 +13,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
 
 from drivers import unece
+from drivers.opcua_channel import Channel
 from drivers.opcua_value import portable_node
 
 __all__ = ["Argument", "Bounds", "FoundMethod", "FoundVariable", "Survey", "walk"]
@@ -35,6 +36,7 @@ _TYPES: Final = {
 _ATTRIBUTES: Final = (AttributeIds.DataType, AttributeIds.ValueRank, AttributeIds.AccessLevel, AttributeIds.UserAccessLevel, AttributeIds.Description)
 _CHUNK: Final = 20  # nodes a request: small servers take about a hundred operations at once
 _MANY: Final = 1000  # attributes, where the server tells no limit
+_LARGE: Final = 350  # [B] of a request for one node with a long name, and of what stands around all
 _LIMITS: Final = (
     ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead,
     ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse,
@@ -329,7 +331,8 @@ async def walk(client: Client, bounds: Bounds = Bounds()) -> Survey:  # frozen
     """Return what there is below Objects, without the standard objects there. Nothing is written; what cannot be read is left open."""
     spaces = await client.get_namespace_array()
     limits = [await _standard_value(client, number) for number in _LIMITS]  # one by one: some take no two at once
-    at_once, browsed = (limit if isinstance(limit, int) and limit > 0 else _MANY for limit in limits)
+    fit = max(Channel(client).largest // _LARGE, 1)
+    at_once, browsed = (min(limit if isinstance(limit, int) and limit > 0 else _MANY, fit) for limit in limits)
     found = await _Walk(client, spaces, bounds, (at_once, browsed)).run()
     words = [_clean(await _standard_value(client, number)) for number in _PRODUCT]
     found.server = " ".join(filter(None, words))

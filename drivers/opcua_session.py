@@ -283,7 +283,9 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     places = (*(signal.at for signal in signals), device.profile.identity.at)
     *nodes, identity = (_node(at, limits.spaces, str(device.address)) for at in places)
     wire = tuple(nodeid_to_binary(node) for node in nodes)
-    limits = limits.within(channel.largest, max(map(len, (*wire, nodeid_to_binary(identity)))))
+    others = (*(text.at for text in device.profile.texts.values()), *(method.at for method in device.profile.methods.values()))
+    longest = max(*map(len, wire), len(nodeid_to_binary(identity)), *(len(at.encode()) for at in others))
+    limits = limits.within(channel.largest, longest)
     reader.at_once = limits.read
     structures = Structures(reader)
     units = await read_units(reader, signals, wire, limits.translate)
