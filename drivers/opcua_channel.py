@@ -107,7 +107,7 @@ class Channel:
         if waiting := [until for until, reply in self._asked.values() if not reply.done()]:
             self._watch_until(min(waiting))
 
-    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]) -> None:
         """Send some publish requests in one piece, the first with acknowledgements.
 
         For each of them, one of `taken` and `failed` is called once, from the callback of the socket.
@@ -132,9 +132,9 @@ class Channel:
         """Let asyncua publish as it does by itself."""
         vars(self._session).pop("ensure_publish_loop", None)
 
-    def deliver(self, data: bytes) -> None:
+    def deliver(self, data: bytes, at: int) -> None:
         """Hand a publication to the callback, which is not async, of that subscription of asyncua's own which it is for."""
-        found = struct_from_binary(ua.PublishResponse, Buffer(data)).Parameters
+        found = struct_from_binary(ua.PublishResponse, Buffer(data, at)).Parameters
         callback = self._session._subscription_callbacks.get(found.SubscriptionId)
         if callback is not None:
             callback(found)
@@ -145,18 +145,19 @@ class _Taker:
 
     __slots__ = ("_done", "_failed", "_taken")
 
-    def __init__(self, taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+    def __init__(self, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]) -> None:
         self._taken, self._failed, self._done = taken, failed, False
 
     def done(self) -> bool:
         return self._done
 
     def set_result(self, body: Any) -> None:
-        self.take(_bytes(body))
+        self.take(_bytes(body), 0)
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: bytes, at: int) -> None:
+        """Take a reply that begins at some byte of a message: it is large, and not copied."""
         self._done = True
-        self._taken(data)
+        self._taken(data, at)
 
     def set_exception(self, error: Exception) -> None:
         self._done = True
@@ -216,7 +217,7 @@ class _BoundedProtocol(UASocketProtocol):
             return False
         connection._peer_sequence_number = number
         if type(taker) is _Taker:
-            taker.take(data[_HEADER.size :])
+            taker.take(data, _HEADER.size)
         elif not taker.done():
             taker.set_result(Buffer(data, _HEADER.size))
         return True

@@ -168,23 +168,23 @@ def property_reply(data: bytes, n: int, handle: int) -> list[bytes]:
     return properties
 
 
-def reply(data: bytes) -> Reply:
-    """Return the header of a reply; raise `Malformed`."""
-    if len(data) >= _USUAL.size:
-        form, kind, time, handle, result, more = _USUAL.unpack_from(data)
+def reply(data: bytes, start: int = 0) -> Reply:
+    """Return the header of a reply, which begins at some byte; raise `Malformed`."""
+    if len(data) >= start + _USUAL.size:
+        form, kind, time, handle, result, more = _USUAL.unpack_from(data, start)
         if form == 1 and more in _NOTHING_MORE:
-            return Reply(kind, time, handle, result, _USUAL.size)
+            return Reply(kind, time, handle, result, start + _USUAL.size)
     try:
-        if data[0] == 1 and data[1] == 0:
-            kind, at = data[2] | data[3] << 8, 4
+        if data[start] == 1 and data[start + 1] == 0:
+            kind, at = data[start + 2] | data[start + 3] << 8, start + 4
         else:
-            at = skip_node(data, 0)
-            if data[0] != 2 or data[1:3] != b"\0\0":
+            at = skip_node(data, start)
+            if data[start] != 2 or data[start + 1 : start + 3] != b"\0\0":
                 raise Malformed("a reply of a kind that is not in the standard")
-            (kind,) = struct.unpack_from("<I", data, 3)
+            (kind,) = struct.unpack_from("<I", data, start + 3)
         time, handle, result, _ = _HEADER.unpack_from(data, at)
     except (struct.error, IndexError):
-        raise Malformed(f"a reply of {len(data)} bytes") from None
+        raise Malformed(f"a reply of {len(data) - start} bytes") from None
     at += 16
     if data[at : at + 8] in _NOTHING_MORE:
         return Reply(kind, time, handle, result, at + 8)
@@ -195,9 +195,9 @@ def reply(data: bytes) -> Reply:
     return Reply(kind, time, handle, result, skip_extension(data, at))
 
 
-def _expect(data: bytes, asked: int, handle: int | None) -> Reply:
+def _expect(data: bytes, asked: int, handle: int | None, start: int = 0) -> Reply:
     """Return the header of the reply to a request of kind `asked`; raise `ServiceFault` or `Malformed`."""
-    found = reply(data)
+    found = reply(data, start)
     if handle is not None and found.handle != handle:
         raise Malformed(f"a reply to request {found.handle}, not to {handle}")
     if found.kind == _FAULT or found.result >> 30 >= 2:
@@ -234,17 +234,17 @@ def status_reply(data: bytes, asked: int, n: int, handle: int | None = None) -> 
     return np.frombuffer(data, "<u4", n, at)
 
 
-def publish_reply(data: bytes) -> Publication:
-    """Return what a server publishes; raise `ServiceFault` or `Malformed`."""
-    if (usual := _one_change(data)) is not None:
+def publish_reply(data: bytes, start: int = 0) -> Publication:
+    """Return what a server publishes, in a reply that begins at some byte; raise `ServiceFault` or `Malformed`."""
+    if (usual := _one_change(data, start)) is not None:
         return usual
-    at = _expect(data, PUBLISH, None).body
+    at = _expect(data, PUBLISH, None, start).body
     try:
         (subscription,) = struct.unpack_from("<I", data, at)
         n, at = length(data, at + 4, 4)
         more, number, time = struct.unpack_from("<BIq", data, at + 4 * n)
     except struct.error:
-        raise Malformed(f"a publication of {len(data)} bytes") from None
+        raise Malformed(f"a publication of {len(data) - start} bytes") from None
     n, at = length(data, at + 4 * n + 13)
     parts = []
     for _ in range(n):
@@ -257,11 +257,11 @@ def publish_reply(data: bytes) -> Publication:
     return Publication(subscription, bool(more), number, time, tuple(parts))
 
 
-def _one_change(data: bytes) -> Publication | None:
+def _one_change(data: bytes, start: int) -> Publication | None:
     """Return a publication of one data change, with nothing said besides, in four steps; None when it is another."""
     try:
-        form, kind, _, _, result, nothing, subscription, available = _PUBLISHED.unpack_from(data)
-        at = _PUBLISHED.size + 4 * max(available, 0)
+        form, kind, _, _, result, nothing, subscription, available = _PUBLISHED.unpack_from(data, start)
+        at = start + _PUBLISHED.size + 4 * max(available, 0)
         more, number, time, parts, type_, size = _MESSAGE.unpack_from(data, at)
     except struct.error:
         return None

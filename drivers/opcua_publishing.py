@@ -30,7 +30,7 @@ class Publishing:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._handlers: dict[int, Handler] = {}
-        self._inbox: deque[tuple[bytes, Publication]] = deque()
+        self._inbox: deque[tuple[bytes, int, Publication]] = deque()
         self._work: Iterator[None] | None = None
         self._acknowledged: list[tuple[int, int]] = []
         self._waiting = 0  # requests that are with the server
@@ -108,13 +108,13 @@ class Publishing:
     def _failed(self, error: Exception) -> None:
         self.fail("drop", f"{type(error).__name__}: {error}")
 
-    def _taken(self, data: bytes) -> None:
-        """Take a reply, from the callback of the socket."""
+    def _taken(self, data: bytes, at: int) -> None:
+        """Take a reply, which begins at some byte, from the callback of the socket."""
         if self._closed:
             return
         self._waiting -= 1
         try:
-            publication = publish_reply(data)
+            publication = publish_reply(data, at)
         except Malformed as error:
             self.fail("reply", f"what it publishes cannot be understood: {error}")
         except ServiceFault as error:
@@ -127,7 +127,7 @@ class Publishing:
             else:
                 self.fail("exception", f"it publishes nothing any more: {error}")
         else:
-            self._inbox.append((data, publication))
+            self._inbox.append((data, at, publication))
             if len(self._inbox) == 1:  # else it waits for its turn
                 self._step()
 
@@ -136,9 +136,9 @@ class Publishing:
         begun = time.perf_counter()
         try:
             while True:
-                data, publication = self._inbox[0]
+                data, at, publication = self._inbox[0]
                 if self._work is None:
-                    self._work = self._begin(data, publication)
+                    self._work = self._begin(data, at, publication)
                 for _ in self._work:
                     if time.perf_counter() - begun > self.step:
                         asyncio.get_running_loop().call_soon(self._resume)
@@ -160,12 +160,12 @@ class Publishing:
         if not self._closed:
             self._step()
 
-    def _begin(self, data: bytes, publication: Publication) -> Iterator[None]:
+    def _begin(self, data: bytes, at: int, publication: Publication) -> Iterator[None]:
         handler = self._handlers.get(publication.subscription)
         if handler is not None:
             return handler(data, publication)
         try:
-            self._channel.deliver(data)
+            self._channel.deliver(data, at)
         except FAILURES as error:
             self.fail("reply", f"an event cannot be understood: {type(error).__name__} {error}")
         return iter(())

@@ -201,6 +201,8 @@ class Table:
             if report:
                 self._reported_in[places.at] = self._round
         elif report:
+            if places.whole is not None:
+                self._reports.clear()  # this one says all that they said
             self._reports.append((places.at, received))
             if len(self._reports) >= _REPORTS:
                 self._settle()

@@ -237,13 +237,18 @@ def test_a_publication_of_one_change_is_read_as_any_other(monkeypatch: pytest.Mo
     answer = ua.PublishResponse()
     answer.Parameters = ua.PublishResult(SubscriptionId=8, AvailableSequenceNumbers=[12], NotificationMessage=message, Results=[ua.StatusCode()])
     data = whole(answer)
-    assert messages._one_change(data) is not None
+    assert messages._one_change(data, 0) is not None
     spoilt = [data[:place] + bytes([byte]) + data[place + 1 :] for place in range(len(data)) for byte in {0, 1, 2, 0x7F, 0x80, 0xFF, data[place] ^ 4}]
     spoilt += [data[:-1], data + b"\0", data[:40]]
     quick = [either(lambda one=one: messages.publish_reply(one)) for one in spoilt]  # type: ignore[misc]
-    monkeypatch.setattr(messages, "_one_change", lambda _data: None)
-    for one, found in zip(spoilt, quick, strict=True):
+    behind = [either(lambda one=one: messages.publish_reply(bytes(24) + one, 24)) for one in spoilt]  # type: ignore[misc]
+    monkeypatch.setattr(messages, "_one_change", lambda _data, _start: None)
+    for one, found, later in zip(spoilt, quick, behind, strict=True):
         assert found == either(lambda one=one: messages.publish_reply(one)), one.hex()  # type: ignore[misc]
+        assert later == either(lambda one=one: messages.publish_reply(bytes(24) + one, 24)), one.hex()  # type: ignore[misc]
+        if isinstance(found, messages.Publication):
+            moved = tuple((kind, start + 24, end + 24) for kind, start, end in found.parts)
+            assert later == found._replace(parts=moved), one.hex()
 
 
 @settings(max_examples=150, deadline=None)

@@ -35,15 +35,15 @@ class Channel:
     """Takes publish requests; the test answers them."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[list[tuple[int, int]], Callable[[bytes], None], Callable[[Exception], None]]] = []
+        self.asked: list[tuple[list[tuple[int, int]], Callable[[bytes, int], None], Callable[[Exception], None]]] = []
         self.delivered: list[bytes] = []
 
-    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes], None], failed: Callable[[Exception], None]) -> None:
+    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]) -> None:
         assert times > 0
         self.asked += [(acknowledged if place == 0 else [], taken, failed) for place in range(times)]
 
-    def deliver(self, data: bytes) -> None:
-        self.delivered.append(data)
+    def deliver(self, data: bytes, at: int) -> None:
+        self.delivered.append(data[at:])
 
 
 class Bench:
@@ -64,7 +64,7 @@ class Bench:
 
     def answer(self, response: Any) -> None:
         _, taken, _ = self.channel.asked.pop(0)
-        taken(bytes(struct_to_binary(response)))
+        taken(b"frame" + bytes(struct_to_binary(response)), 5)
 
     def publish(self, values: dict[int, float | ua.DataValue], number: int, *, to: int = 5, sent: datetime = NOW, more: bool = False) -> None:
         notification = ua.DataChangeNotification()
