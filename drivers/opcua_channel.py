@@ -107,7 +107,9 @@ class Channel:
         if waiting := [until for until, reply in self._asked.values() if not reply.done()]:
             self._watch_until(min(waiting))
 
-    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]) -> None:
+    def publish(
+        self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]
+    ) -> None:
         """Send some publish requests in one piece, the first with acknowledgements.
 
         For each of them, one of `taken` and `failed` is called once, from the callback of the socket.

@@ -38,7 +38,9 @@ class Channel:
         self.asked: list[tuple[list[tuple[int, int]], Callable[[bytes, int], None], Callable[[Exception], None]]] = []
         self.delivered: list[bytes] = []
 
-    def publish(self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]) -> None:
+    def publish(
+        self, acknowledged: list[tuple[int, int]], times: int, taken: Callable[[bytes, int], None], failed: Callable[[Exception], None]
+    ) -> None:
         assert times > 0
         self.asked += [(acknowledged if place == 0 else [], taken, failed) for place in range(times)]
 
