@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,13 @@ from controller.batch.procedure import Procedure
 from controller.batch.records import BatchState, Event
 from controller.core import alarms, interlocks, loops
 from controller.core.commands import Acknowledge, Answer, Command, ResetInterlock, Start, Transition, Tune
+from controller.core.diagnosis import Diagnosis
 from controller.core.equipment import Bench
-from controller.core.frame import AlarmView, BatchView, Frame, PurityView, UnitView
+from controller.core.frame import Frame
 from controller.core.loops import Mode
 from controller.core.plan import CellPlan, Role, UnitPlan
 from controller.core.states import State, Verb, why_not
-from controller.purity.estimator import estimate
+from controller.core.views import Views, alarm_views, verbs
 from drivers.image import Snapshot
 from drivers.tags import FloatArray, Quality, QualityArray
 from recipes.model import Recipe
@@ -30,13 +30,12 @@ from recipes.model import Recipe
 __all__ = ["Begin", "Cell", "Scan"]
 
 
-_EXPIRES_SOON = 30.0  # [d]
 _GOOD, _UNCERTAIN, _BAD = (np.uint8(quality) for quality in (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD))
 # looked up once: an enum's attribute costs as much as an operation on a small array
 _MAN, _AUTO, _REMOTE = (int(mode) for mode in (Mode.MAN, Mode.AUTO, Mode.REMOTE))
 _IDLE, _AT_WORK = State.IDLE, (State.RUNNING, State.PAUSING, State.PAUSED, State.RESTARTING)
-_ABORT, _HOLD = (State.ABORTING, State.ABORTED), (State.HOLDING, State.HELD, State.RESTARTING)
-_ORDER: Final[dict[Literal["unacknowledged", "acknowledged", "returned"], int]] = {"unacknowledged": 0, "acknowledged": 1, "returned": 2}
+_ABORT = (State.ABORTING, State.ABORTED)
+_NONE = np.zeros(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +58,6 @@ class Scan:
     events: tuple[Event, ...]
 
 
-@cache
-def _valid_verbs(state: State) -> tuple[tuple[str, str], ...]:
-    return tuple((str(verb), why_not(state, verb)) for verb in Verb)
-
-
 class Cell:
     """The state of a cell between scans."""
 
@@ -74,6 +68,8 @@ class Cell:
         self.procedure: Procedure | None = None
         self.expected: Mapping[str, float] = {}
         self.bench = Bench(plan)
+        self._diagnosis = Diagnosis(plan)
+        self._views = Views(plan)
         self._last: float | None = None
         self._outputs = np.where(np.isnan(plan.rest), plan.outputs.low, plan.rest)
         self._loops = loops.initial(plan.loops)
@@ -88,19 +84,8 @@ class Cell:
         self._doubted: list[int] = []  # selectors whose measurements disagree or are not all there
         self._remote = True  # whether every loop is in REMOTE
         self._stays = np.isnan(plan.rest)
-        self._seen_units: tuple[object, ...] = ()
-        self._shown_units: tuple[UnitView, ...] = ()
         self._alarms = alarms.initial(plan.alarms)
         self._lost: Mapping[str, str] = {}  # devices that do not answer, and why
-        self._known, self._estimate = -1, estimate({})
-        self._left: float | None = None
-        self._ups = np.array([row.up for row in plan.devices.values()], dtype=np.intp)
-        self._untaken = np.array([row.untaken for row in plan.devices.values()], dtype=np.intp)
-        self._certificates = np.array([row.certificate for row in plan.devices.values()], dtype=np.intp)
-        self._safes = np.array([row.safe for row in plan.devices.values() if row.safe >= 0], dtype=np.intp)
-        # one comparison for what nearly every scan finds: all devices up, none with an output untaken or in its safe state
-        self._fitness = np.concatenate((self._ups, self._untaken, self._safes))
-        self._fit = np.concatenate((np.ones(len(self._ups)), np.zeros(len(self._untaken) + len(self._safes))))
         # roles with a flow behind them: what went through is counted for the report
         self._flows = {name: self._flows_of(unit) for name, unit in plan.units.items()}
 
@@ -160,28 +145,13 @@ class Cell:
         """Hold a batch whose active units have lost a device."""
         if self.procedure is None or self.procedure.state.state not in _AT_WORK:
             return
-        unfit = self._unfit()
+        unfit = self._diagnosis.unfit(self.bench.values)
         if not unfit:
             return
         for unit in sorted(self.procedure.active_units()):
             if mine := unfit.keys() & set(self.plan.units[unit].devices):
                 self.procedure.hold(f"unit {unit} {unfit[min(mine)]}; restart when that is mended")
                 return
-
-    def _unfit(self) -> dict[str, str]:
-        """Return the devices that cannot be worked with, and what is wrong with each."""
-        values = self.bench.values
-        wrong: dict[str, str] = {}
-        if np.count_nonzero(values[self._fitness] == self._fit) == len(self._fit):
-            return wrong
-        for name, row in self.plan.devices.items():
-            if values[row.up] != 1.0:
-                wrong[name] = f"has lost device {name} ({row.device.address})"
-            elif row.safe >= 0 and values[row.safe] > 0.5:
-                wrong[name] = f"cannot use device {name}: it has fallen to its own safe state"
-            elif values[row.untaken] > 0.0:
-                wrong[name] = f"cannot use device {name}: it does not take {values[row.untaken]:.0f} of its outputs"
-        return wrong
 
     def _flows_of(self, unit: UnitPlan) -> list[tuple[str, int]]:
         """Return (name, input) of everything that flows through a unit; an output that a loop shares with a role counts once."""
@@ -251,21 +221,19 @@ class Cell:
         names = tuple(rows.names[row] for row in acting)
         if names == self._acting:
             return []
-        came = [Event("interlock", name, "given", "holds", why=self._first_out(name)) for name in names if name not in self._acting]
+        came = [
+            Event("interlock", name, "given", "holds", why=self._diagnosis.first_out(name, self.bench.values))
+            for name in names
+            if name not in self._acting
+        ]
         went = [Event("interlock", name, "holds", "given") for name in self._acting if name not in names]
         self._acting = names
         return came + went
 
-    def _first_out(self, name: str) -> str:
-        rows = self.plan.interlocks
-        row = rows.names.index(name)
-        tag = self.plan.inputs[int(rows.permit.place[row])]
-        value = self.bench.values[rows.permit.place[row]]
-        now = f"{tag.name} is {value:.4g} {tag.eu}" if np.isfinite(value) else f"{tag.name} is not known"
-        return f"{rows.texts[row]} (permit {rows.says[row]}, {now})"
-
     def _alarm(self, values: FloatArray, now: float, dt: float) -> list[Event]:
-        raised = self._raised()
+        rows, state = self.plan.loops, self._loops
+        blind = _NONE if self._remote else ((state.mode == _AUTO) & ~np.isfinite(values[rows.pv])).nonzero()[0]
+        raised = self._diagnosis.alarms(values, self._lost, self._acting, blind, self._doubted, self.procedure)
         self._alarms, changed = alarms.update(self.plan.alarms, self._alarms, values, self.plan.inputs, raised, now, dt)
         return [self._alarm_event(name) for name in changed]
 
@@ -273,79 +241,6 @@ class Cell:
         view = self._alarms.listed.get(name)
         comes = name in self._alarms.active
         return Event("alarm", name, "normal" if comes else "alarm", "alarm" if comes else "normal", why=view.text if view else "")
-
-    def _raised(self) -> dict[str, alarms.Raised]:
-        """Return the alarms that the cell raises about itself, as long as they are so."""
-        raised: dict[str, alarms.Raised] = {}
-        for name, wrong in self._unfit().items():
-            if self.bench.values[self.plan.devices[name].up] != 1.0:
-                address, why = str(self.plan.devices[name].device.address), self._lost.get(name, "")
-                at = "" if address in why else f" at {address}"
-                raised[f"LINK-{name}"] = alarms.Raised(
-                    "",
-                    1,
-                    f"Device {name} does not answer{at}" + (f": {why}" if why else ""),
-                    "cable, power, address or certificate",
-                    "its values are BAD; units that need it hold",
-                    "bring it back, then RESTART the batch",
-                    follows=True,
-                )
-            else:
-                raised[f"DEVICE-{name}"] = alarms.Raised(
-                    "", 1, f"The cell {wrong}", "see the device", "outputs are not what was asked; units that need it hold", "mend it, then RESTART"
-                )
-        names = tuple(self.plan.devices)
-        for place in (self.bench.values[self._certificates] < _EXPIRES_SOON).nonzero()[0]:
-            days = self.bench.values[self._certificates[place]]
-            raised[f"CERT-{names[place]}"] = alarms.Raised(
-                "",
-                3,
-                f"A certificate of the link to device {names[place]} expires in {days:.0f} d",
-                "its time is over",
-                "the link is refused from then on",
-                "see blackmass certificates; renew it, and let the other side trust the new one",
-            )
-        rows = self.plan.interlocks
-        for name in self._acting:
-            row = rows.names.index(name)
-            raised[name] = alarms.Raised(
-                rows.units[row], 1, f"Interlock {name} holds: {self._first_out(name)}", "see the permit", rows.texts[row], "remove the cause"
-            )
-        loops_ = self.plan.loops
-        blind = () if self._remote else ((self._loops.mode == _AUTO) & ~np.isfinite(self.bench.values[loops_.pv])).nonzero()[0]
-        for place in blind:
-            name, tag = loops_.names[place], self.plan.inputs[int(loops_.pv[place])].name
-            raised[f"PV-{name}"] = alarms.Raised(
-                "",
-                2,
-                f"Loop {name} in AUTO does not know {tag}",
-                "sensor or device",
-                "its output stays where it is",
-                "take it to MAN, mend the sensor",
-            )
-        for selector in self._doubted:
-            name = self.plan.inputs[len(self.plan.image) + selector].name
-            raised[f"DIFF-{name}"] = alarms.Raised(
-                "",
-                2,
-                f"The measurements behind {name} disagree, or one is lost",
-                "drift or coating",
-                f"{name} is UNCERTAIN",
-                "compare with a grab sample",
-            )
-        if self.bench.values[self.plan.service["SERVICE.UNSTORED"]] > 0.5:
-            raised["HISTORIAN"] = alarms.Raised(
-                "", 2, "The historian cannot write", "disk full or gone", "telemetry is lost and ledgered", "free some disk"
-            )
-        if self.procedure is not None:
-            for name, why in self.procedure.warnings().items():
-                raised[name] = alarms.Raised("", 3, why, "see the recipe", "a deviation of this batch", "look at the unit")
-            state = self.procedure.state
-            if state.state in _HOLD:
-                raised["BATCH-HELD"] = alarms.Raised(
-                    "", 2, f"Batch {state.id} is held: {state.why}", "see the reason", "the product waits", "remove the cause, then RESTART"
-                )
-        return raised
 
     # commands -----------------------------------------------------------------------------------------------------------
 
@@ -372,7 +267,7 @@ class Cell:
         lost = [f"{name} ({row.device.address})" for name, row in self.plan.devices.items() if self.bench.values[row.up] != 1.0]
         if lost:
             return f"START needs every device of the cell; lost: {', '.join(lost)}"
-        if unfit := self._unfit():
+        if unfit := self._diagnosis.unfit(self.bench.values):
             return "START: the cell " + "; ".join(unfit.values())
         manual = [self.plan.loops.names[row] for row in np.flatnonzero(self._loops.mode != Mode.REMOTE)]
         return f"START needs every loop in REMOTE; not so: {', '.join(manual)}" if manual else ""
@@ -398,7 +293,7 @@ class Cell:
             return [Event("command", "start", "", f"refused: {why_not(self.procedure.state.state, Verb.START)}", begin.who)]
         self.procedure = Procedure(begin.recipe, begin.state, self.bench, begin.context)
         self.expected = begin.expected
-        self._known, self._left = -1, None
+        self._views.begin()
         return [Event("batch", begin.state.id, State.IDLE, begin.state.state, begin.who, begin.state.why)]
 
     def _transition(self, command: Transition) -> tuple[str, list[Event]]:
@@ -466,82 +361,11 @@ class Cell:
             np.concatenate((image.source_time, stamp)),
             np.concatenate((image.receive_time, stamp)),
             str(state),
-            self._verbs(state),
-            self._batch_view(),
-            self._unit_views(),
-            self._alarm_views(),
+            verbs(state) if self.procedure is not None else tuple((str(verb), self._why_not(verb)) for verb in Verb),
+            self._views.batch(self.procedure, self.expected, self.seq),
+            self._views.units(self.procedure, self._acting),
+            alarm_views(self._alarms.listed.values()),
         )
 
-    def _verbs(self, state: State) -> tuple[tuple[str, str], ...]:
-        if self.procedure is None:
-            return tuple((str(verb), self.not_ready() if verb is Verb.START else why_not(state, verb)) for verb in Verb)
-        return _valid_verbs(state)
-
-    def _alarm_views(self) -> tuple[AlarmView, ...]:
-        return tuple(sorted(self._alarms.listed.values(), key=lambda view: (_ORDER[view.state], view.priority, -view.since)))
-
-    def _unit_views(self) -> tuple[UnitView, ...]:
-        procedure = self.procedure
-        # the list of the running steps is the same one until it changes; so are the views
-        seen = (procedure, procedure and procedure.state.state, procedure and procedure.running(), self._acting)
-        if len(seen) == len(self._seen_units) and all(new is old for new, old in zip(seen, self._seen_units, strict=True)):
-            return self._shown_units
-        self._seen_units = seen
-        rows = self.plan.interlocks
-        held: dict[str, list[str]] = {}
-        for name in self._acting:
-            held.setdefault(rows.units[rows.names.index(name)], []).append(name)
-        mine = set(procedure.state.units.values()) if procedure else set()
-        running: dict[str, list[str]] = {}
-        if procedure is not None:
-            for leaf in procedure.running():
-                running.setdefault(procedure.state.units.get(leaf.unit, ""), []).append(leaf.path)
-        idle = str(_IDLE)
-        busy = str(procedure.state.state) if procedure else idle
-        self._shown_units = tuple(
-            UnitView(
-                name,
-                unit.unit_class,
-                busy if name in mine else idle,
-                running.get(name, [""])[-1],
-                "",
-                tuple(held.get(name, ())),
-            )
-            for name, unit in self.plan.units.items()
-        )
-        return self._shown_units
-
-    def _batch_view(self) -> BatchView | None:
-        if self.procedure is None:
-            return None
-        state = self.procedure.state
-        steps, prompts = self.procedure.views()
-        return BatchView(
-            state.id,
-            state.recipe,
-            state.version,
-            str(state.state),
-            state.started,
-            state.ended,
-            state.why,
-            steps,
-            prompts,
-            self._purity(state),
-            self._remaining(),
-            len(state.deviations),
-            state.released,
-        )
-
-    def _purity(self, state: BatchState) -> PurityView:
-        if len(state.records) != self._known:  # records are only added
-            self._known, self._estimate = len(state.records), estimate(state.records)
-        return self._estimate
-
-    def _remaining(self) -> float | None:
-        """Return the plant time [s] that the steps still to come are expected to take, along the longest branch."""
-        procedure = self.procedure
-        if procedure is None or procedure.over or not self.expected:
-            return None
-        if self.seq % 16 == 0 or self._left is None:  # it changes by the minute
-            self._left = procedure.remaining(self.expected)
-        return self._left
+    def _why_not(self, verb: Verb) -> str:
+        return self.not_ready() if verb is Verb.START else why_not(_IDLE, verb)
