@@ -1,32 +1,28 @@
 """Aqueous equilibrium of a liquor: pH by electroneutrality, complexes, and the hydroxides that precipitate while it is solved.
 
 Unknowns are the activity of H+ and the free sulfate, ammonia and fluoride; every metal follows from them, since its species are linear
-in its free ion. Newton on the four balances, with the Jacobian exact. `_write` turns the table of constants into one straight-line
-function, which takes floats (one tank, fast in CPython) as well as arrays (many tanks at once). Davies activity coefficients,
+in its free ion. Newton on the four balances, with the Jacobian exact. `balances` is the table of constants as straight-line code,
+for floats (one tank, fast in CPython) as well as arrays (many tanks at once). Davies activity coefficients,
 ionic strength capped at 4 mol/kg; water activity 1 - 0.017 sum(m). All concentrations are molal [mol/kg of water].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from drivers.tags import FloatArray
+from simulators.balances import ARRAYS, FLOATS, FREE, PLACE, balances, census
 from simulators.components import NAMES, WATER
-from simulators.constants import CHARGE, HYDROXIDES, MASTERS, ROWS, SOLIDS, SPECIES
+from simulators.constants import HYDROXIDES, MASTERS, ROWS, SOLIDS, SPECIES
 
 __all__ = ["DISSOLVED", "Equilibrium", "Many", "Table", "davies", "molal"]
 
 DISSOLVED: Final = MASTERS  # order of the totals that a solver takes [mol/kg of water]
-_PLACE: Final = {name: place for place, name in enumerate(MASTERS)}
-_HYDROXIDE: Final = {solid.metal: place for place, solid in enumerate(HYDROXIDES)}
-_METALS: Final = ("Na", "Li", "K", "Ni", "Co", "Mn", "Cu", "Zn", "Fe2", "Mg", "Ca", "Al", "Fe3")
-_TOGETHER: Final = ("Ni", "Co", "Mn")  # metals of the solid solution
-_UNKNOWNS: Final = ("H", "S", "N", "F")
 _TINY: Final = 1e-12  # [mol/kg] total of a ligand that is not there: keeps its logarithm finite
 _LN10: Final = math.log(10.0)
 _LOW, _HIGH = -3.0, 16.0  # pH between which every liquor is looked for
@@ -78,253 +74,6 @@ class Table:
             self._log[:, None] + self._heat[:, None] * turn + self._power[:, None] * log_gamma + self._water[:, None] * log_water
         )
         return out
-
-
-# --- the table as straight-line code ----------------------------------------------------------------------------------------------
-
-
-def _product(k: str, of: Mapping[str, int]) -> str:
-    """Return the source of K times powers of the unknowns (`h` with its inverse `o`, `s`, `a`, `f`)."""
-    parts = [k]
-    for name, letter in (("H", "h"), ("S", "s"), ("N", "a"), ("F", "f")):
-        count = of.get(name, 0)
-        if count:
-            parts.append(_power(letter if count > 0 else "o", abs(count)))
-    return "*".join(parts)
-
-
-def _power(letter: str, count: int) -> str:
-    return letter if count == 1 else f"{letter}{count}"
-
-
-def _powers() -> list[str]:
-    """Return the source of the powers of the unknowns that species and hydroxides need."""
-    most = {"h": max(-solid.of["H"] for solid in HYDROXIDES), "o": 1, "s": 1, "a": 1, "f": 1}
-    for row in SPECIES:
-        for name, letter in (("H", "h"), ("S", "s"), ("N", "a"), ("F", "f")):
-            count = row.of.get(name, 0)
-            most[letter if count > 0 else "o"] = max(most[letter if count > 0 else "o"], abs(count))
-    return [f"    {letter}{n} = {_power(letter, n - 1)}*{letter}" for letter, highest in most.items() for n in range(2, highest + 1)]
-
-
-def _sum(terms: list[str]) -> str:
-    return " + ".join(terms) if terms else "0.0"
-
-
-def _times(count: float, name: str) -> str:
-    return name if count == 1 else f"{count:g}*{name}"
-
-
-def _species_of(metal: str) -> list[tuple[int, Mapping[str, int], int]]:
-    return [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if metal in row.of]
-
-
-def _moved(metal: str, touched: set[str]) -> set[str]:
-    """Return the unknowns that change what stays dissolved of a metal beside its own hydroxide."""
-    return touched | {"H"} if metal in _HYDROXIDE else set()
-
-
-def _write() -> str:
-    """Return the source of `balances` and `census`."""
-    offset = len(SPECIES)
-    names = ", ".join(f"k{place}" for place in range(offset + len(HYDROXIDES) + len(SOLIDS)))
-    lines = [
-        "def balances(h, s, a, f, total, solid, ahead, back, strong, surface, shift, gamma, K, lib):",
-        "    least, pick, mixed, log = lib",
-        f"    {names} = K",
-        "    o = 1.0/h",
-        *_powers(),
-    ]
-    for metal in (*_METALS, "C", "P"):
-        lines.append(f"    t_{metal} = total[{_PLACE[metal]}]")
-    # free ion and sums of every metal: u_* are the species per free ion
-    derivs: dict[str, set[str]] = {}
-    for metal in (*_METALS, "C", "P"):
-        rows = _species_of(metal)
-        label = metal
-        for place, of, _ in rows:
-            lines.append(f"    u{place} = {_product(f'k{place}', of)}")
-        lines.append(f"    d_{label} = 1.0 + {_sum([f'u{place}' for place, _, _ in rows])}")
-        touched = {name for _, of, _ in rows for name in of if name in _UNKNOWNS}
-        derivs[metal] = touched
-        for name in _UNKNOWNS:
-            if name in touched:
-                lines.append(f"    n_{label}_{name} = {_sum([_times(of[name], f'u{place}') for place, of, _ in rows if name in of])}")
-        charge = CHARGE[metal]
-        lines.append(f"    q_{label} = {charge:.1f} + {_sum([_times(z, f'u{place}') for place, _, z in rows if z])}")
-        lines.append(f"    i_{label} = 1.0/d_{label}")
-        lines += [f"    g_{label}_{name} = n_{label}_{name}*i_{label}" for name in _UNKNOWNS if name in touched]  # d ln d / d ln(unknown)
-    # what stays dissolved, and its derivatives by the logarithms of the unknowns
-    for metal in _TOGETHER:
-        j = _HYDROXIDE[metal]
-        lines += [f"    cap_{metal} = k{offset + j}*h2*d_{metal}", f"    w_{metal} = t_{metal} + solid[{j}]"]
-    lines.append(f"    x = mixed({', '.join(f'w_{metal}, cap_{metal}' for metal in _TOGETHER)})")
-    lines.append("    on = pick(x > 0.0, 1.0, 0.0)")
-    lines += [f"    e_{metal} = w_{metal}/(cap_{metal} + x + 1e-300)**2" for metal in _TOGETHER]
-    lines.append(f"    e_sum = {_sum([f'e_{metal}' for metal in _TOGETHER])} + 1e-300")
-    shared = [name for name in _UNKNOWNS if name == "H" or any(name in derivs[metal] for metal in _TOGETHER)]
-    for name in shared:
-        for metal in _TOGETHER:
-            own = "2.0" if name == "H" else "0.0"
-            part = f" + g_{metal}_{name}" if name in derivs[metal] else ""
-            lines.append(f"    c_{metal}_{name} = cap_{metal}*({own}{part})")
-        lines.append(f"    x_{name} = -on*({_sum([f'e_{metal}*c_{metal}_{name}' for metal in _TOGETHER])})/e_sum")
-    for metal in _TOGETHER:
-        j = _HYDROXIDE[metal]
-        lines += [
-            f"    y = w_{metal}*cap_{metal}/(cap_{metal} + x + 1e-300)",
-            f"    y = pick(x > 0.0, y, w_{metal})",
-            f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
-            f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
-            f"    r = r*on*e_{metal}",
-        ]
-        for name in shared:
-            lines.append(f"    l_{metal}_{name} = r*(x*c_{metal}_{name} - cap_{metal}*x_{name})")
-    for solid in HYDROXIDES:
-        metal = solid.metal
-        if metal in _TOGETHER:
-            continue
-        j = _HYDROXIDE[metal]
-        z = -solid.of["H"]
-        lines += [
-            f"    cap = k{offset + j}*{_power('h', z)}*d_{metal}",
-            f"    w = t_{metal} + solid[{j}]",
-            "    y = least(w, cap)",
-            f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
-            f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
-            "    r = pick(cap < w, r*cap, 0.0)",
-        ]
-        for name in _UNKNOWNS:
-            order = float(z) if name == "H" else 0.0
-            if order or name in derivs[metal]:
-                part = f" + g_{metal}_{name}" if name in derivs[metal] else ""
-                lines.append(f"    l_{metal}_{name} = r*({order}{part})")
-    # the ligands' own species and water
-    alone = [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if not any(metal in row.of for metal in (*_METALS, "C", "P"))]
-    for place, of, _ in alone:
-        lines.append(f"    v{place} = {_product(f'k{place}', of)}")
-    free = {"S": "s", "N": "a", "F": "f", "H": "h/gamma"}
-    # residuals
-    for number, name in enumerate(_UNKNOWNS):
-        if name == "H":
-            terms = ["h/gamma", "strong", "-2.0*s", "-f", "shift"]
-            terms += [_times(z, f"v{place}") for place, _, z in alone if z]
-        else:
-            terms = [free[name]] + [_times(of[name], f"v{place}") for place, of, _ in alone if name in of]
-        for metal in (*_METALS, "C", "P"):
-            if name == "H":
-                terms.append(f"m_{metal}*q_{metal}")
-            elif name in derivs[metal]:
-                terms.append(f"m_{metal}*n_{metal}_{name}")
-        if number == 0:
-            for metal in (*_METALS, "C", "P"):
-                left = f"l_{metal}" if metal in _HYDROXIDE else f"t_{metal}"
-                lines.append(f"    m_{metal} = {left}*i_{metal}")
-        if name == "H":
-            lines.append(f"    r0 = {_sum(terms)}")
-        else:  # the balance in logarithms: nearly linear in those of the unknowns, even far away
-            lines += [f"    y{number} = {_sum(terms)}", f"    r{number} = y{number}*log(y{number}/total[{_PLACE[name]}])"]
-    # how the free ion changes with the unknowns: d m / d ln(unknown)
-    moves: dict[str, list[str]] = {}
-    for metal in (*_METALS, "C", "P"):
-        moves[metal] = []
-        for name in _UNKNOWNS:
-            own = f"l_{metal}_{name}" if name in (shared if metal in _TOGETHER else _moved(metal, derivs[metal])) else ""
-            dilutes = f"m_{metal}*g_{metal}_{name}" if name in derivs[metal] else ""
-            if own or dilutes:
-                moves[metal].append(name)
-                gain = f"{own}*i_{metal}" if own else ""
-                lines.append(f"    p_{metal}_{name} = {gain}{' - ' if dilutes else ''}{dilutes}")
-    # Jacobian: d r_i / d ln(unknown_j)
-    for i, row_name in enumerate(_UNKNOWNS):
-        for j, name in enumerate(_UNKNOWNS):
-            terms = []
-            if row_name == "H":
-                if name == "H":
-                    terms.append("h/gamma")
-                    terms.append("surface")
-                elif name in ("S", "F"):
-                    terms.append("-2.0*s" if name == "S" else "-f")
-                terms += [_times(z * of[name], f"v{place}") for place, of, z in alone if z and name in of]
-            else:
-                if row_name == name:
-                    terms.append(free[name])
-                terms += [_times(of[row_name] * of[name], f"v{place}") for place, of, _ in alone if row_name in of and name in of]
-            for metal in (*_METALS, "C", "P"):
-                rows = _species_of(metal)
-                weights = [(place, (z if row_name == "H" else of.get(row_name, 0)), of.get(name, 0)) for place, of, z in rows]
-                second = [_times(w * c, f"u{place}") for place, w, c in weights if w * c]
-                first = f"q_{metal}" if row_name == "H" else f"n_{metal}_{row_name}" if row_name in derivs[metal] else ""
-                if not first:
-                    continue
-                if second:
-                    terms.append(f"m_{metal}*({_sum(second)})")
-                if name in moves[metal]:
-                    terms.append(f"p_{metal}_{name}*{first}")
-            lines.append(f"    j{i}{j} = {_sum(terms)}")
-    lines.append("    return (r0, r1, r2, r3), (" + ", ".join(f"j{i}{j}" for i in range(4) for j in range(4)) + "), (")
-    lines.append("        " + ", ".join(f"l_{solid.metal}" for solid in HYDROXIDES) + ",), (")
-    lines.append("        " + ", ".join(f"m_{metal}" for metal in (*_METALS, "C", "P")) + ",), (y1, y2, y3)")
-    # census: ionic strength, sum of molalities, heat of speciation
-    lines += [
-        "def census(h, s, a, f, free, chloride, gamma, K):",
-        f"    {names} = K",
-        f"    {', '.join(f'm_{metal}' for metal in (*_METALS, 'C', 'P'))} = free",
-        "    o = 1.0/h",
-        *_powers(),
-    ]
-    ionic = ["h/gamma", "4.0*s", "f", "chloride"] + [_times(CHARGE[metal] ** 2, f"m_{metal}") for metal in (*_METALS, "C", "P")]
-    whole = ["h/gamma", "s", "a", "f", "chloride"] + [f"m_{metal}" for metal in (*_METALS, "C", "P")]
-    heat = []
-    for place, row in enumerate(SPECIES):
-        metal = next((name for name in row.of if name in (*_METALS, "C", "P")), "")
-        lines.append(f"    c{place} = {_product(f'k{place}', row.of)}" + (f"*m_{metal}" if metal else ""))
-        if row.charge:
-            ionic.append(_times(row.charge**2, f"c{place}"))
-        whole.append(f"c{place}")
-        if row.heat:
-            heat.append(f"{row.heat!r}*c{place}")
-    lines.append(f"    return 0.5*({_sum(ionic)}), {_sum(whole)}, {_sum(heat)}")
-    return "\n".join(lines) + "\n"
-
-
-def _pick(test: bool, yes: float, no: float) -> float:
-    return yes if test else no
-
-
-def _mixed(t1: float, c1: float, t2: float, c2: float, t3: float, c3: float) -> float:
-    """Return the moles of an ideal solid solution: sum of t / (c + x) = 1, or 0 where it does not form. Newton on the inverse."""
-    x = t1 + t2 + t3
-    if x <= 0.0 or t1 / (c1 + 1e-300) + t2 / (c2 + 1e-300) + t3 / (c3 + 1e-300) <= 1.0:
-        return 0.0
-    for _ in range(30):
-        a, b, c = c1 + x, c2 + x, c3 + x
-        p = t1 / a + t2 / b + t3 / c
-        move = (p - 1.0) * p / (t1 / (a * a) + t2 / (b * b) + t3 / (c * c))
-        x = max(x + move, 0.0)
-        if -1e-13 * x < move < 1e-13 * x:
-            break
-    return x
-
-
-def _mixed_many(t1: FloatArray, c1: FloatArray, t2: FloatArray, c2: FloatArray, t3: FloatArray, c3: FloatArray) -> FloatArray:
-    c1, c2, c3 = c1 + 1e-300, c2 + 1e-300, c3 + 1e-300
-    forms = t1 / c1 + t2 / c2 + t3 / c3 > 1.0
-    x = t1 + t2 + t3
-    for _ in range(6):
-        a, b, c = c1 + x, c2 + x, c3 + x
-        p = t1 / a + t2 / b + t3 / c
-        x = np.maximum(x + (p - 1.0) * p / (t1 / (a * a) + t2 / (b * b) + t3 / (c * c) + 1e-300), 0.0)
-    out: FloatArray = np.where(forms, x, 0.0)
-    return out
-
-
-_space: dict[str, Any] = {}
-exec(compile(_write(), "<equilibrium>", "exec"), _space)  # our own table, written once at import
-_balances: Callable[..., Any] = _space["balances"]
-_census: Callable[..., Any] = _space["census"]
-_FLOATS: Final = (min, _pick, _mixed, math.log)
-_ARRAYS: Final = (np.minimum, np.where, _mixed_many, np.log)
 
 
 def _eliminate(r: Sequence[Any], j: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
@@ -405,12 +154,12 @@ class Equilibrium:
         """
         t = min(max(t, _COLD), _HOT)
         total = [value if value > 0.0 else 0.0 for value in totals]
-        for place in (_PLACE["S"], _PLACE["N"], _PLACE["F"]):
+        for place in (PLACE["S"], PLACE["N"], PLACE["F"]):
             if total[place] < _TINY:
                 total[place] = _TINY
         state = self.state
-        strong = -total[_PLACE["Cl"]]
-        chloride = total[_PLACE["Cl"]]
+        strong = -total[PLACE["Cl"]]
+        chloride = total[PLACE["Cl"]]
         before = 0.0
         for _ in range(40):
             k = self.table.conditional(t, state.log_gamma, state.log_water)
@@ -418,7 +167,7 @@ class Equilibrium:
             problem = (total, solids, ahead, back, strong, surface, gamma, k)
             if not (self._newton(*problem) or self._start(*problem)):
                 self._search(*problem)
-            ionic, whole, heat = _census(state.h, state.s, state.a, state.f, self._free, chloride, gamma, k)
+            ionic, whole, heat = census(state.h, state.s, state.a, state.f, self._free, chloride, gamma, k)
             log_gamma = davies(t, ionic)
             log_water = math.log(max(1.0 - 0.017 * whole, 0.3))
             move, drift = log_gamma - state.log_gamma, log_water - state.log_water
@@ -444,7 +193,7 @@ class Equilibrium:
         slope = surface / _LN10
         for _ in range(25):
             shift = surface * (math.log10(h) + 5.5) if surface else 0.0
-            r, j, left, free, _ = _balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS)
+            r, j, left, free, _ = balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, FLOATS)
             try:
                 x = _eliminate(r, j)
             except ZeroDivisionError:
@@ -467,7 +216,7 @@ class Equilibrium:
         """Try Newton from a sour, a nearly neutral and an alkaline liquor; return whether one of them led to the solution."""
         state = self.state
         for ph in (2.0, 6.5, 10.0, 13.0):
-            state.h, state.s, state.a, state.f = 10.0**-ph, 0.3 * total[_PLACE["S"]], 0.3 * total[_PLACE["N"]], 1e-3 * total[_PLACE["F"]]
+            state.h, state.s, state.a, state.f = 10.0**-ph, 0.3 * total[PLACE["S"]], 0.3 * total[PLACE["N"]], 1e-3 * total[PLACE["F"]]
             if self._newton(total, *problem):
                 return True
         return False
@@ -481,7 +230,7 @@ class Equilibrium:
         """
         state = self.state
         slope = surface / _LN10
-        given = [total[_PLACE[name]] for name in ("S", "N", "F")]
+        given = [total[PLACE[name]] for name in ("S", "N", "F")]
         at = [math.log(max(0.3 * amount, _TINY)) for amount in given]
 
         def charge(ph: float) -> float:
@@ -495,8 +244,8 @@ class Equilibrium:
             def gaps(at: Sequence[float]) -> list[float]:
                 """Return what is too much of each ligand [mol/kg] with the logarithms `at` of their free parts."""
                 nonlocal r, j
-                r, j, self.left, self._free, found = _balances(
-                    h, *map(math.exp, at), total, solids, ahead, back, strong, slope, shift, gamma, k, _FLOATS
+                r, j, self.left, self._free, found = balances(
+                    h, *map(math.exp, at), total, solids, ahead, back, strong, slope, shift, gamma, k, FLOATS
                 )
                 return [here - there for here, there in zip(found, given, strict=True)]
 
@@ -557,7 +306,7 @@ class Equilibrium:
         place = next(place for place, solid in enumerate(SOLIDS) if solid.name == name)
         solid = SOLIDS[place]
         state = self.state
-        free = dict(zip((*_METALS, "C", "P"), self._free, strict=True))
+        free = dict(zip(FREE, self._free, strict=True))
         free.update(S=state.s, N=state.a, F=state.f)
         product = sum(count * math.log10(max(free[of], 1e-30)) for of, count in solid.of.items() if of != "w")
         return product - math.log10(self._k[len(SPECIES) + len(HYDROXIDES) + place])
@@ -568,8 +317,8 @@ class Equilibrium:
         if name in ("S", "N", "F"):
             return {"S": state.s, "N": state.a, "F": state.f}[name]
         if name == "Cl":
-            return self._totals[_PLACE["Cl"]]
-        return self._free[(*_METALS, "C", "P").index(name)]
+            return self._totals[PLACE["Cl"]]
+        return self._free[FREE.index(name)]
 
 
 class Many:
@@ -590,9 +339,9 @@ class Many:
         t = np.clip(t, _COLD, _HOT)
         total = np.maximum(totals, 0.0)
         for name in ("S", "N", "F"):
-            total[_PLACE[name]] = np.maximum(total[_PLACE[name]], _TINY)
+            total[PLACE[name]] = np.maximum(total[PLACE[name]], _TINY)
         solid = np.zeros((len(HYDROXIDES), self.n)) if solids is None else solids
-        chloride = total[_PLACE["Cl"]]
+        chloride = total[PLACE["Cl"]]
         left_over = np.arange(self.n) if self._cold else self._rounds(t, total, solid, chloride)
         for place in left_over:  # cold, or too far from the last solution: one by one, with the bracket
             one = Equilibrium(self.table)
@@ -614,13 +363,13 @@ class Many:
             for _ in range(12):
                 k = self.table.conditional_many(t, self._log_gamma, self._log_water)
                 gamma = 10.0**self._log_gamma
-                args = (total, solid, _ALL, _ALL, -chloride, 0.0, 0.0, gamma, k, _ARRAYS)
-                r, j, left, free, _ = _balances(h, s, a, f, *args)
+                args = (total, solid, _ALL, _ALL, -chloride, 0.0, 0.0, gamma, k, ARRAYS)
+                r, j, left, free, _ = balances(h, s, a, f, *args)
                 x = np.stack(np.broadcast_arrays(*_eliminate(r, j)))
                 worst = np.abs(x).max(axis=0)
                 scale = 1.0 / np.maximum(worst, 1.0)
                 h, s, a, f = h * np.exp(scale * x[0]), s * np.exp(scale * x[1]), a * np.exp(scale * x[2]), f * np.exp(scale * x[3])
-                ionic, whole, _ = _census(h, s, a, f, free, chloride, gamma, k)
+                ionic, whole, _ = census(h, s, a, f, free, chloride, gamma, k)
                 i = np.clip(ionic, 0.0, 4.0)
                 root = np.sqrt(i)
                 log_gamma = -(0.509 + 0.001 * (t - 25.0)) * (root / (1.0 + root) - 0.3 * i)
