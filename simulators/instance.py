@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simulators.crystalliser import CrystalliserParameters
+from simulators.crystalliser_salts import CrystalliserParameters
 from simulators.filtration import FilterParameters
 from simulators.heats import HeatParameters
 from simulators.laboratory import LaboratoryParameters

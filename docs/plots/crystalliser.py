@@ -7,7 +7,8 @@ from style import COLOURS, canvas, save
 
 from drivers.tags import FloatArray
 from simulators.components import HEAT, LI, NC, WATER, WATER_HEAT, S, vector
-from simulators.crystalliser import Crystalliser, CrystalliserParameters, carbonate_solubility, sulfate_solubility
+from simulators.crystalliser import Crystalliser
+from simulators.crystalliser_salts import CrystalliserParameters, carbonate_solubility, sulfate_solubility
 from simulators.vessels import Ledger
 
 DT, HOT = 5.0, 92.0  # [s], [degC]

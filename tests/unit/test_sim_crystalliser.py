@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from drivers.device import load_profile, profile_folder
 from drivers.tags import FloatArray
 from simulators.components import AMBIENT, HEAT, LI, LIQUOR, NA, NC, REAGENTS, WATER, C, K, N, S, litres, vector
-from simulators.crystalliser import Crystalliser, CrystalliserParameters
+from simulators.crystalliser import Crystalliser
+from simulators.crystalliser_salts import CrystalliserParameters
 from simulators.vessels import Ledger
 
 SULFATE, CARBONATE = 0, 1  # rows of its solids
