@@ -152,7 +152,7 @@ class OpcuaDriver(Driver):
         try:
             await connect(client, self.device, self._data)
             session = await open_session(client, self.device, self.metrics, self.timeout, self._news)
-            feed = await watch_events(client, self.device, session.spaces, self._report, self._lose, self._news)
+            feed = await watch_events(client, self.device, session.limits.spaces, self._report, self._lose, self._news)
         except asyncio.CancelledError:
             await disconnect(client)
             raise

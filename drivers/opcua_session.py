@@ -24,7 +24,7 @@ from drivers.device import Device
 from drivers.driver import DriverMetrics, ErrorKind, Reading
 from drivers.opcua_channel import Channel
 from drivers.opcua_codec import Columns
-from drivers.opcua_lookup import Structures, read_limits, read_units, signal_problems
+from drivers.opcua_lookup import Limits, Structures, read_limits, read_units, signal_problems
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import BoundMethod, find_methods
 from drivers.opcua_reader import Found, Reader
@@ -73,22 +73,36 @@ class _Parcel(NamedTuple):
     used: BoolArray
 
 
+class Nodes(NamedTuple):
+    """The nodes of an epoch: as on the wire, but for those that are monitored."""
+
+    signals: tuple[bytes, ...]  # in the order of the profile
+    monitored: list[ua.NodeId]  # of the table's items
+    read: list[bytes]  # of the table's items: these, or what the server has registered for them
+    identity: bytes
+
+
 class Session:
-    """One connection and what comes by it. `nodes` (as on the wire) and `wrong` (why a signal is not used) are in the order of the profile."""
+    """One connection and what comes by it. `wrong` says why a signal is not used, in the order of the profile."""
 
     def __init__(
-        self, client: Client, device: Device, metrics: DriverMetrics, reader: Reader, nodes: tuple[bytes, ...], wrong: tuple[str, ...]
+        self,
+        client: Client,
+        device: Device,
+        metrics: DriverMetrics,
+        reader: Reader,
+        limits: Limits,
+        nodes: Nodes,
+        wrong: tuple[str, ...],
+        table: Table,
+        upkeep: Upkeep,
     ) -> None:
-        self.client, self.reader, self.nodes, self.wrong = client, reader, nodes, wrong
-        self.spaces: tuple[str, ...] = ()  # namespace URIs by their index
+        self.client, self.reader, self.limits, self.nodes, self.wrong, self.table = client, reader, limits, nodes, wrong, table
         self.methods: dict[str, BoundMethod] = {}
         self.texts: dict[str, str] = {}  # what the device says of itself
-        self.writes_at_once = reader.at_once
-        self.monitored: list[ua.NodeId] = []  # of the table's items
-        self.monitored_at_once = 1
-        self.registered = False  # whether reads ask for what the server has registered
-        self.upkeep = Upkeep(reader, {})
+        self.registered = False  # whether reads ask for what the server has registered, and it has answered
         self.subscription: Subscription | None = None
+        self._upkeep = upkeep
         self._device, self._metrics = device, metrics
         self._audit_every = max(_AUDIT, 3.0 * float(device.periods.min()))
         self._beat_due = 0.0  # [s] monotonic
@@ -98,24 +112,9 @@ class Session:
         self._can_verify = True
         self._again: asyncio.Task[None] | None = None
         self._again_due = math.inf
-
-    def prepare(self, table: Table, items: Sequence[bytes], identity: bytes) -> None:
-        """Make the requests: `items` are the nodes of the table's items."""
-        self.table = table
-        table.patience = np.maximum(np.ceil(3.0 * self._device.periods / self._audit_every), 1.0).astype(np.intp)
-        used = np.array([table.usable_item(item) for item in range(len(items))], dtype=np.bool_)
-        groups = [range(len(items))[begin : begin + self.reader.at_once] for begin in range(0, len(items), self.reader.at_once)]
-        if not groups or len(groups[-1]) == self.reader.at_once:
-            groups.append(range(0))
-        self._parcels: list[_Parcel] = []
-        for group in groups:
-            asked = [messages.read_item(items[item]) for item in group]
-            apart = 1 if group is groups[-1] else 0
-            if apart:
-                asked.append(messages.read_item(identity))
-            places = table.places(np.array(group, dtype=np.intp), lasting=True)
-            self._parcels.append(_Parcel(messages.read_body(asked), len(asked), apart, places, used[group.start : group.stop]))
-        self._identity = messages.read_body([messages.read_item(identity)])
+        table.patience = np.maximum(np.ceil(3.0 * device.periods / self._audit_every), 1.0).astype(np.intp)
+        self._parcels = _parcels(table, nodes, reader.at_once)
+        self._identity = messages.read_body([messages.read_item(nodes.identity)])
 
     @property
     def closed(self) -> bool:
@@ -128,7 +127,7 @@ class Session:
         if subscription is None:
             self._ask_again()
             await self.read_all()
-            if time.monotonic() >= self.upkeep.due:
+            if time.monotonic() >= self._upkeep.due:
                 await self.look_after()
             return
         self._listen(subscription)
@@ -139,7 +138,7 @@ class Session:
             await self._beat(subscription)
         elif now - self._looked < _PAUSE:
             await asyncio.sleep(0)  # who reads without a pause must not keep what is published from coming in
-        if now >= self.upkeep.due:
+        if now >= self._upkeep.due:
             await self.look_after()
         self._looked = now
         self._listen(subscription)
@@ -148,18 +147,18 @@ class Session:
 
     async def look_after(self) -> None:
         """Raise `Lost` when the server says that its values cannot be used, or are in something else."""
-        if why := await self.upkeep.look():
+        if why := await self._upkeep.look():
             raise Lost("type", why)
 
     async def subscribe(self) -> str:
         """Subscribe to all items; return why the server does not let us, empty when it does. Until then they are polled."""
         channel = self.reader.channel
         subscription = Subscription(self.client, channel, self.table, self._device, self._metrics)
-        subscription.at_once = min(subscription.at_once, self.monitored_at_once)
+        subscription.at_once = min(subscription.at_once, self.limits.monitor)
         channel.own_publishing()
         self.table.unband()
         try:
-            await subscription.open(self.monitored)
+            await subscription.open(self.nodes.monitored)
         except NoSubscription as error:
             subscription.publishing.close()
             channel.release_publishing()
@@ -268,6 +267,24 @@ class Session:
             self.subscription.publishing.close()
 
 
+def _parcels(table: Table, nodes: Nodes, at_once: int) -> list[_Parcel]:
+    """Return the requests that read all items, and the identity with the last of them."""
+    items = nodes.read
+    used = np.array([table.usable_item(item) for item in range(len(items))], dtype=np.bool_)
+    groups = [range(len(items))[begin : begin + at_once] for begin in range(0, len(items), at_once)]
+    if not groups or len(groups[-1]) == at_once:
+        groups.append(range(0))
+    parcels = []
+    for group in groups:
+        asked = [messages.read_item(items[item]) for item in group]
+        apart = 1 if group is groups[-1] else 0
+        if apart:
+            asked.append(messages.read_item(nodes.identity))
+        places = table.places(np.array(group, dtype=np.intp), lasting=True)
+        parcels.append(_Parcel(messages.read_body(asked), len(asked), apart, places, used[group.start : group.stop]))
+    return parcels
+
+
 def _digits(value: float) -> str:
     return f"{value:.0f}" if value.is_integer() else f"{value}"
 
@@ -290,9 +307,6 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     structures = Structures(reader)
     units = await read_units(reader, signals, wire, limits.translate)
     wrong = await signal_problems(client, reader, device, wire, structures, units)
-    session = Session(client, device, metrics, reader, wire, tuple(wrong))
-    session.upkeep = Upkeep(reader, {signals[place].at: found for place, found in units.items()})
-    session.spaces, session.writes_at_once = limits.spaces, limits.write
     fields = {
         place: partial(find_number, structure=structure, path=signals[place].field.split("."), element=signals[place].element)
         for place, structure in structures.of_signal.items()
@@ -300,9 +314,10 @@ async def open_session(client: Client, device: Device, metrics: DriverMetrics, t
     table = Table(device, np.array([not problem for problem in wrong], dtype=np.bool_), fields)
     of_items = dict(zip((signal.at for signal in signals), nodes, strict=True))
     monitored = [of_items[at] for at in table.items]
-    session.monitored, session.monitored_at_once = monitored, limits.monitor
     asked = await _registered(client, monitored, limits.register) if options.registered else monitored  # for reads alone
-    session.prepare(table, [nodeid_to_binary(node) for node in asked], nodeid_to_binary(identity))
+    found = Nodes(wire, monitored, [nodeid_to_binary(node) for node in asked], nodeid_to_binary(identity))
+    upkeep = Upkeep(reader, {signals[place].at: unit for place, unit in units.items()})
+    session = Session(client, device, metrics, reader, limits, found, tuple(wrong), table, upkeep)
     await session.read_all()
     session.registered = asked is not monitored
     for name, problem in zip(device.profile.names, wrong, strict=True):

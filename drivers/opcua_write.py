@@ -88,12 +88,12 @@ class Writer:
 
     def __init__(self, session: Session, profile: Profile) -> None:
         self._session, self._profile = session, profile
-        self._at_once = min(session.writes_at_once, session.reader.at_once)
+        self._at_once = min(session.limits.write, session.reader.at_once)
         self._items: dict[str, _Item] = {}
         self._batches: dict[tuple[str, ...], _Batch] = {}
         for place, (name, signal) in enumerate(profile.signals.items()):
             if signal.access == "write":
-                node = session.nodes[place]
+                node = session.nodes.signals[place]
                 self._items[name] = (
                     *messages.write_item(node, KINDS[signal.type], signal.element),
                     messages.read_item(node),
