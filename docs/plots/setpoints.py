@@ -5,12 +5,10 @@ Draws from setpoints.csv; without that file it runs the batches first (half a mi
 
 from __future__ import annotations
 
-import csv
 import math
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from style import COLOURS, canvas, save
+from style import COLOURS, canvas, save, sweep
 
 TABLE = Path(__file__).with_suffix(".csv")
 # parameter, eu, values; the nominal one stands among them
@@ -62,25 +60,8 @@ def batch(parameter: str, value: float, eu: str) -> dict[str, str | float]:
     }  # fmt: skip
 
 
-def scan() -> None:
-    rows = [(parameter, float(value), eu) for parameter, eu, values in SCAN for value in values if value != NOMINAL[parameter]]
-    rows.append(("acid", float(NOMINAL["acid"]), "L"))
-    with ProcessPoolExecutor(2) as pool:
-        found = list(pool.map(batch, *zip(*rows, strict=True)))
-    nominal = found.pop()  # one batch stands for all
-    found += [{**nominal, "parameter": parameter, "value": float(NOMINAL[parameter]), "eu": eu} for parameter, eu, _ in SCAN]
-    found.sort(key=lambda row: ([name for name, *_ in SCAN].index(str(row["parameter"])), row["value"]))
-    with TABLE.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, found[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
-
-
 def main() -> None:
-    if not TABLE.is_file():
-        scan()
-    with TABLE.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = sweep(TABLE, SCAN, NOMINAL, batch)
     figure, axes = canvas(4, 3, height=7.6)
     floor = 90.0  # [%] what lies below stands on it, and so does a batch that was held: it has no product
     for axis, (parameter, eu, _) in zip(axes, SCAN, strict=False):

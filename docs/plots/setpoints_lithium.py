@@ -5,14 +5,12 @@ Draws from setpoints_lithium.csv; without that file it runs the batches first (s
 
 from __future__ import annotations
 
-import csv
 import math
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from style import COLOURS, canvas, save
+from style import COLOURS, canvas, save, sweep
 
 if TYPE_CHECKING:
     from drivers.tags import FloatArray
@@ -94,25 +92,8 @@ def batch(parameter: str, value: float, eu: str) -> dict[str, str | float]:
     }  # fmt: skip
 
 
-def scan() -> None:
-    rows = [(parameter, float(value), eu) for parameter, eu, values in SCAN for value in values if value != NOMINAL[parameter]]
-    rows.append(("excess", float(NOMINAL["excess"]), ""))
-    with ProcessPoolExecutor(2) as pool:
-        found = list(pool.map(batch, *zip(*rows, strict=True)))
-    nominal = found.pop()  # one batch stands for all
-    found += [{**nominal, "parameter": parameter, "value": float(NOMINAL[parameter]), "eu": eu} for parameter, eu, _ in SCAN]
-    found.sort(key=lambda row: ([name for name, *_ in SCAN].index(str(row["parameter"])), row["value"]))
-    with TABLE.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, found[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
-
-
 def main() -> None:
-    if not TABLE.is_file():
-        scan()
-    with TABLE.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = sweep(TABLE, SCAN, NOMINAL, batch)
     figure, axes = canvas(5, 2, height=5.4)
     for axis, (parameter, eu, _) in zip(axes, SCAN, strict=False):
         mine = [row for row in rows if row["parameter"] == parameter]

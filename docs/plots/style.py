@@ -1,7 +1,10 @@
-"""What the plots of the documentation have in common: size, colours, and the place they are written to."""
+"""What the plots of the documentation have in common: size, colours, where they are written to, and batches with one parameter at a time moved."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,7 +15,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "IMAGES", "canvas", "save"]
+__all__ = ["COLOURS", "IMAGES", "Batch", "Parameters", "canvas", "save", "sweep"]
+
+Parameters = Sequence[tuple[str, str, Sequence[float]]]  # of a formula: name, eu, values; the nominal one stands among them
+Batch = Callable[[str, float, str], dict[str, str | float]]  # runs one with a parameter [eu] at a value, and returns what came of it
 
 IMAGES = Path(__file__).parent.parent / "images"
 # told apart in print and by the colour-blind (Okabe and Ito)
@@ -37,3 +43,23 @@ def save(figure: Figure, name: str) -> Path:
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
     return path
+
+
+def sweep(table: Path, parameters: Parameters, nominal: Mapping[str, float], batch: Batch) -> list[dict[str, str]]:
+    """Return what came of a batch for each value of each parameter: from a table, or run in two processes and written there."""
+    if not table.is_file():
+        rows = [(name, float(value), eu) for name, eu, values in parameters for value in values if value != nominal[name]]
+        first, eu, _ = parameters[0]
+        rows.append((first, float(nominal[first]), eu))
+        with ProcessPoolExecutor(2) as pool:
+            found = list(pool.map(batch, *zip(*rows, strict=True)))
+        usual = found.pop()  # one batch stands for all
+        found += [{**usual, "parameter": name, "value": float(nominal[name]), "eu": eu} for name, eu, _ in parameters]
+        order = [name for name, *_ in parameters]
+        found.sort(key=lambda row: (order.index(str(row["parameter"])), row["value"]))
+        with table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, found[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(found)
+    with table.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
