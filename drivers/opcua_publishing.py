@@ -29,6 +29,7 @@ class Publishing:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._loop = asyncio.get_running_loop()
         self._handlers: dict[int, Handler] = {}
         self._inbox: deque[tuple[bytes, int, Publication]] = deque()
         self._work: Iterator[None] | None = None
@@ -61,7 +62,7 @@ class Publishing:
 
         Returns whether it is so.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         now = loop.time()
         self._soonest = now + earliest
         news: asyncio.Future[bool] = loop.create_future()
@@ -79,12 +80,11 @@ class Publishing:
         self.unread = True
         if self._news is None or self._timer is None:
             return
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._soonest:
+        if self._loop.time() >= self._soonest:
             _tell(self._news, True)
         else:
             self._timer.cancel()
-            self._timer = loop.call_at(self._soonest, _tell, self._news, True)
+            self._timer = self._loop.call_at(self._soonest, _tell, self._news, True)
 
     def fail(self, kind: ErrorKind, why: str) -> None:
         """Stop; the first reason counts."""
@@ -141,7 +141,7 @@ class Publishing:
                     self._work = self._begin(data, at, publication)
                 for _ in self._work:
                     if time.perf_counter() - begun > self.step:
-                        asyncio.get_running_loop().call_soon(self._resume)
+                        self._loop.call_soon(self._resume)
                         return
                 self._work = None
                 if self._closed:
@@ -151,7 +151,7 @@ class Publishing:
                 if not self._inbox:
                     return
                 if time.perf_counter() - begun > self.step:
-                    asyncio.get_running_loop().call_soon(self._resume)
+                    self._loop.call_soon(self._resume)
                     return
         except Malformed as error:
             self.fail("reply", f"what it publishes cannot be understood: {error}")

@@ -577,7 +577,11 @@ STEPS = st.tuples(
 @given(st.lists(STEPS.flatmap(lambda step: st.lists(st.just(step), min_size=1, max_size=3)), max_size=12))
 def test_a_table_knows_of_each_signal_what_came_last(runs: list[list[tuple[str, list[int], int]]]) -> None:
     """In whatever order, one or all, once or several times, good or not, reported or read; and which were reported since they were compared."""
-    bench = Bench(5)
+
+    async def made() -> Bench:
+        return Bench(5)
+
+    bench = asyncio.run(made())
     table = bench.table
     everything = table.places(np.arange(5), lasting=True)
     values, received, reported = np.full(5, np.nan), np.full(5, -np.inf), set[int]()
