@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import selectors
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from drivers.opcua_codec import Decoder
 from drivers.opcua_subscription import NoSubscription, Subscription
 from drivers.opcua_table import Table
 from drivers.tags import Quality
+from tests.virtual import Later
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -431,28 +431,6 @@ async def body_closed() -> None:
 )
 def test_subscription(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
     go(body)
-
-
-class Later(asyncio.SelectorEventLoop):
-    """A loop whose time passes only while nothing happens, and then at once."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        super().__init__(Skipping(self))
-
-    def time(self) -> float:
-        return self.now
-
-
-class Skipping(selectors.SelectSelector):
-    def __init__(self, loop: Later) -> None:
-        super().__init__()
-        self.loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        assert timeout is not None, "nothing will ever happen"
-        self.loop.now += max(timeout, 0.0)
-        return super().select(0.0)
 
 
 def served(period: float, alive: float, published: list[float], *, work: float = 0.0, until: float = 60.0) -> tuple[list[float], list[float]]:
