@@ -22,6 +22,7 @@ _PATIENCE = 2.0  # [s] monotonic until an output that is not taken counts; a dev
 _AGAIN = 0.5  # [s] monotonic between two writes of an output that is not taken
 _LASTS, _LASTS_AT_MOST = 5.0, 300.0  # [s] monotonic that a reason must last until it takes another one's place; doubled each time
 _LONGEST = 400  # characters of a reason
+_STUCK = 30.0  # [s] monotonic after which a driver that has not come back counts as lost; each of its requests ends long before
 _HEARTBEAT = 0.5  # [s] monotonic between two heartbeats; devices fall to their safe state after 5 s
 
 
@@ -90,11 +91,14 @@ class Exchange:
         self._reason = _Reason("")
         self._ticks = DeviceClock()
         self._texts: dict[str, str] = {}  # as the journal knows them
+        self._asked: float | None = None  # [s, monotonic] since when the driver has been at work; None: it is not
         self.first = asyncio.Event()  # set when the device has answered once
 
     async def read(self) -> list[Event]:
         """Read the device into the image; return what the journal should know."""
+        self._asked = self.clock.monotonic()
         reading = await self.driver.read()
+        self._asked = None
         monotonic = self.clock.monotonic()
         now = round(self.clock.plant() * 1e9)
         bound = self._bound
@@ -128,6 +132,22 @@ class Exchange:
         if self.driver.texts != self._texts:
             events += self._text_events()
         return [*self._link_event(metrics.connected, metrics.why, monotonic), *events]
+
+    def watch(self) -> list[Event]:
+        """Return what the journal should know when the driver has not come back, which none should do: the device is lost until it does.
+
+        Its values are BAD by their age then, and by this the cell knows why; nobody else would tell.
+        """
+        now = self.clock.monotonic()
+        if self._asked is None or now - self._asked < _STUCK:
+            return []
+        self._seen = ()  # when it comes back, all is told again
+        if (link := (0.0, math.nan, *self._about_link(now)[2:])) != self._link:
+            self._link = link
+            plant = round(self.clock.plant() * 1e9)
+            self.image.update(self._links, np.array(link), np.zeros(len(link), dtype=np.uint8), plant, plant, now)
+        why = f"its driver has not come back for {_STUCK:g} s, by a mistake in this program; please report it, and start the service again"
+        return self._link_event(False, why, now)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -192,7 +212,9 @@ class Exchange:
             changes[self._heartbeat] = self.rows.device.profile.beat(self._beats)
         if not changes:
             return []
+        self._asked = now
         outcomes = await self.driver.write(changes)
+        self._asked = None
         return [event for outcome in outcomes if self._matters(outcome) for event in self._note(outcome)]
 
     def _matters(self, outcome: WriteOutcome) -> bool:

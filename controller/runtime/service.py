@@ -186,6 +186,10 @@ class Service:
             await asyncio.sleep(max(due - loop.time(), 0.0))
             started = loop.time()
             self._say(started - due)
+            for exchange in self._exchanges:
+                for event in (stuck := exchange.watch()):
+                    log.error("%s is lost: %s", event.name, event.why)
+                self._happen(stuck)
             commands = [self._commands.get_nowait() for _ in range(self._commands.qsize())]
             before = self._state()
             scan = self.cell.scan(self.clock.plant(), self.image.snapshot(self.clock.monotonic()), commands, wall=self.clock.wall())

@@ -30,10 +30,13 @@ from controller.core.frame import Frame
 from controller.core.states import Verb
 from controller.demo import Simulator, simulated_cell
 from controller.historian.reader import HistorianReader
+from controller.runtime import exchange
 from controller.runtime import service as service_module
 from controller.runtime.batches import Library
 from controller.runtime.clock import LiveClock
 from controller.runtime.service import DataInUseError, Service
+from drivers.driver import Reading
+from drivers.modbus import ModbusDriver
 
 pytestmark = pytest.mark.wire
 
@@ -215,6 +218,33 @@ def test_a_device_that_dies_is_bad_within_a_second_holds_its_unit_and_comes_back
             await send(service, Verb.STOP, "STOPPED")
 
     go(main)
+
+
+def test_a_driver_that_does_not_come_back_is_told_and_costs_its_own_device_only(
+    plant: tuple[Simulator, LiveClock, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None does; if one did, its values would be BAD by their age, and nobody would know why."""
+    right, stuck = ModbusDriver.read, asyncio.Event()
+
+    async def read(driver: ModbusDriver) -> Reading:
+        if stuck.is_set() and driver.device.name == "leach":
+            await asyncio.Event().wait()
+        return await right(driver)
+
+    async def main() -> None:
+        async with running(plant, tmp_path) as service:
+            stuck.set()
+            seen = await frame(service, lambda frame: "LINK-leach" in {alarm.name for alarm in frame.alarms})
+            alarms = {alarm.name: alarm.text for alarm in seen.alarms}
+            assert "its driver has not come back for 1 s" in alarms["LINK-leach"]
+            assert "leach (modbus-tcp://" in dict(seen.commands)["START"]
+            later = await frame(service, lambda frame: frame.seq > seen.seq + 5)
+            assert later.quality[service.plan.points.place("TT-401")] == 0, "nobody else suffers"
+
+    monkeypatch.setattr(exchange, "_STUCK", 1.0)
+    monkeypatch.setattr(ModbusDriver, "read", read)
+    go(main)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records if "come back" in record.getMessage()] == ["leach is lost"]
 
 
 def test_with_a_device_missing_it_starts_shows_it_lost_and_refuses_start(plant: tuple[Simulator, LiveClock, Path], tmp_path: Path) -> None:

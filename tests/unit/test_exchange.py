@@ -6,6 +6,7 @@ import asyncio
 import math
 
 import numpy as np
+import pytest
 
 from controller.batch.records import Event
 from controller.config import cell_path, load_cell
@@ -153,5 +154,54 @@ def test_the_clock_of_a_device_is_a_point_of_the_frame_and_not_known_while_it_is
         driver.up = False
         await exchange.read()
         assert image.quality[place] == Quality.BAD
+
+    asyncio.run(main())
+
+
+class Stuck(Scripted):
+    """A driver that comes back from a read, or a write, only when it is let."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.let = asyncio.Event()
+        self.let.set()
+
+    async def read(self) -> Reading:
+        await self.let.wait()
+        return await super().read()
+
+    async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
+        await self.let.wait()
+        return []
+
+
+@pytest.mark.parametrize("at", ["read", "write"])
+def test_a_device_whose_driver_does_not_come_back_is_lost_until_it_does(at: str) -> None:
+    async def main() -> None:
+        plan = load_cell(cell_path("demo")).plan
+        clock, driver = VirtualClock(), Stuck(plan.devices["leach"].device)
+        image = ProcessImage(plan.image, plan.freshness)
+        exchange = Exchange(plan.devices["leach"], driver, image, plan, clock)
+        up = plan.image.place("leach.UP")
+        [event] = await exchange.read()
+        assert (event.new, image.value[up], image.lost) == ("up", 1.0, {})
+        clock.time += 100.0
+        assert exchange.watch() == [], "it is not at work"
+        driver.let.clear()
+        task = asyncio.create_task(exchange.read() if at == "read" else exchange.write(plan.safe, 1))
+        await asyncio.sleep(0)
+        clock.time += 29.0
+        assert exchange.watch() == []
+        clock.time += 2.0
+        [event] = exchange.watch()
+        assert (event.kind, event.name, event.old, event.new) == ("link", "leach", "up", "down")
+        assert "has not come back for 30 s" in event.why
+        assert (image.value[up], image.lost) == (0.0, {"leach": event.why})
+        assert exchange.watch() == [], "it is told once"
+        driver.let.set()
+        await task
+        found = await exchange.read() if at == "write" else task.result()
+        assert [(event.old, event.new) for event in found] == [("", "up")]
+        assert (image.value[up], image.lost, exchange.watch()) == (1.0, {}, [])
 
     asyncio.run(main())
