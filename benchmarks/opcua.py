@@ -196,8 +196,8 @@ def rounds(clients: Mapping[str, Callable[[], Measured]]) -> dict[str, list[Meas
 def first_touch(pages: int = 256, idle: float = 0.1, times: int = 20) -> tuple[float, float]:
     """Return what it takes to read a byte of each of some pages [us a page]: again at once, and after `idle` [s] of doing something else.
 
-    Who takes ten messages a second pays the second for all that it touches. On a virtual machine whose host looks for unused pages that can be more
-    than all of the work, and then a client that has little to do loses most of its lead.
+    Who takes ten messages a second pays the second for all that it touches. On some virtual machines that is more than all of
+    the work, and then a client that has little to do loses most of its lead.
     """
     data = bytearray(pages * mmap.PAGESIZE)
     places = random.Random(1).sample(range(0, len(data), mmap.PAGESIZE), pages)

@@ -174,7 +174,7 @@ async def _call(device: Device, method: str, values: dict[str, float], data: Pat
             await asyncio.sleep(0.05)
             reading = await driver.read()
         if not driver.metrics.connected:
-            return CallOutcome(method, WriteResult.NOT_SENT, why=f"{driver.metrics.why}")
+            return CallOutcome(method, WriteResult.NOT_SENT, why=driver.metrics.why)
         if heartbeat and device.profile.heartbeat is not None:
             beat = device.profile.heartbeat.signal
             if why := await _beat(driver, beat, float(reading.values[device.profile.place(beat)])):

@@ -83,12 +83,12 @@ class TcpWire(_Wire):
     def send(self, asked: Asked) -> int:
         """Send a question; return its transaction.
 
-        Each is written by itself, since many devices answer only the first of two in one segment (Modbus messaging on TCP/IP V1.0b, 4.2.1.1: one
+        Each is written by itself, since some devices answer only the first of two in one segment (Modbus messaging on TCP/IP V1.0b, 4.2.1.1: one
         frame a segment).
         """
-        transaction = self._transaction + 1 & 0xFFFF
+        transaction = (self._transaction + 1) & 0xFFFF
         while transaction in self._unanswered:
-            transaction = transaction + 1 & 0xFFFF
+            transaction = (transaction + 1) & 0xFFFF
         self._transaction = transaction
         self._pending[transaction] = asked
         self._transport.write(transaction.to_bytes(2, "big") + asked.frame)

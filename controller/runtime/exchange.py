@@ -91,14 +91,15 @@ class Exchange:
         self._reason = _Reason("")
         self._ticks = DeviceClock()
         self._texts: dict[str, str] = {}  # as the journal knows them
-        self._asked: float | None = None  # [s, monotonic] since when the driver has been at work; None: it is not
+        self._waits: float | None = None  # [s] how long the driver has been seen at work; None: it is not
+        self._looked = clock.monotonic()  # [s, monotonic]
         self.first = asyncio.Event()  # set when the device has answered once
 
     async def read(self) -> list[Event]:
         """Read the device into the image; return what the journal should know."""
-        self._asked = self.clock.monotonic()
+        self._waits = 0.0
         reading = await self.driver.read()
-        self._asked = None
+        self._waits = None
         monotonic = self.clock.monotonic()
         now = round(self.clock.plant() * 1e9)
         bound = self._bound
@@ -139,7 +140,11 @@ class Exchange:
         Its values are BAD by their age then, and by this the cell knows why; nobody else would tell.
         """
         now = self.clock.monotonic()
-        if self._asked is None or now - self._asked < _STUCK:
+        passed, self._looked = now - self._looked, now
+        if self._waits is None:
+            return []
+        self._waits += min(passed, _STUCK / 3.0)  # longer: this process was held up itself, and nobody could come back
+        if self._waits < _STUCK:
             return []
         self._seen = ()  # when it comes back, all is told again
         if (link := (0.0, math.nan, *self._about_link(now)[2:])) != self._link:
@@ -212,9 +217,9 @@ class Exchange:
             changes[self._heartbeat] = self.rows.device.profile.beat(self._beats)
         if not changes:
             return []
-        self._asked = now
+        self._waits = 0.0
         outcomes = await self.driver.write(changes)
-        self._asked = None
+        self._waits = None
         return [event for outcome in outcomes if self._matters(outcome) for event in self._note(outcome)]
 
     def _matters(self, outcome: WriteOutcome) -> bool:

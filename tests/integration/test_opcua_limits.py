@@ -101,7 +101,7 @@ def test_what_is_more_than_a_server_takes_at_once_goes_in_parcels(server: Foreig
     asyncio.run(main_())
 
 
-@pytest.mark.parametrize("options", [{}, {"mode": "poll"}, {"mode": "poll", "registered": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"mode": "poll", "registered": True}], ids=str)
 def test_no_request_is_larger_than_a_server_takes(server: Foreign, tmp_path: Path, options: dict[str, object]) -> None:
     """It takes 64 KiB: the names of 1,000 nodes alone are more. It says so nowhere but in its greeting."""
     names = [f"{'Zone' * 15}{place}" for place in range(1000)]

@@ -114,9 +114,9 @@ class Wire:
             self.protocol.connection_lost(None)
 
 
-async def reader(line: Line, unit: Unit, chance: random.Random, faults: list[str]) -> None:
-    """Ask for several blocks again and again, and sometimes give up."""
-    loop = asyncio.get_running_loop()
+async def reader(line: Line, unit: Unit, chance: random.Random, faults: list[str]) -> int:
+    """Ask for several blocks again and again, and sometimes give up; return how many replies were right."""
+    loop, right = asyncio.get_running_loop(), 0
     for _ in range(12):
         asked = [line.frame(unit, read("holding", 10 * chance.randrange(8), chance.randrange(1, 5))) for _ in range(chance.randrange(1, 7))]
         begun = loop.time()
@@ -130,6 +130,7 @@ async def reader(line: Line, unit: Unit, chance: random.Random, faults: list[str
                     if isinstance(reply, bytes):
                         address, count = struct.unpack_from(">HH", question.question.pdu, 1)
                         expected = b"".join(struct.pack(">H", 1000 * unit.number + address + place) for place in range(count))
+                        right += reply == expected
                         if reply != expected:
                             faults.append(f"unit {unit.number} at {address}: {reply.hex()}")
                 longest = WITHIN + 0.01 + (max(one.seconds for one in asked) if done.sent else 0.0)
@@ -141,6 +142,7 @@ async def reader(line: Line, unit: Unit, chance: random.Random, faults: list[str
         except (LinkDown, BadReply):
             pass
         await asyncio.sleep(chance.choice((0.0, 0.01, 0.2)))
+    return right
 
 
 async def writer(line: Line, unit: Unit, chance: random.Random, faults: list[str]) -> None:
@@ -178,7 +180,9 @@ def test_whoever_asks_gets_an_end_in_time_and_its_own_reply(scheme: str, seed: i
         in_flight = chance.choice((1, 2, 4, 8))
         units = [line.unit(number, chance.choice((0.0, 0.0, 0.01)), in_flight) for number in range(1, chance.randrange(2, 5))]
         users = [reader(line, unit, chance, faults) for unit in units for _ in range(chance.randrange(1, 3))]
-        await asyncio.gather(*users, *(writer(line, unit, chance, faults) for unit in units[:1]))
+        writes = asyncio.create_task(writer(line, units[0], chance, faults))
+        assert sum(await asyncio.gather(*users)) > 0, "nobody has read anything"
+        await writes
         await asyncio.sleep(2.0 * WITHIN)
         assert line._flight.out == {}
         assert line._turns.jobs == []

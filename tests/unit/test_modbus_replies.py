@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from drivers import modbus_line
+from drivers import alarm, modbus_line, modbus_wire
 from drivers.device import Address
 from drivers.modbus_connect import Connection
 from drivers.modbus_frames import BadReply, LinkDown, read
 from drivers.modbus_line import Line
 from drivers.modbus_turns import Job, Unit
+from tests.virtual import Later
 
 
 class Hand:
@@ -54,7 +55,7 @@ Body = Callable[[Line, Hand], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test with a link that is connected when somebody asks for the first time."""
+    """Run a test, in time that passes at once, with a link that is connected when somebody asks for the first time."""
 
     def now(body: Body) -> None:
         async def main() -> None:
@@ -63,6 +64,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Body], Non
             async def connect(*_: object) -> Connection:
                 return Connection(hand)  # type: ignore[arg-type]
 
+            clock = asyncio.get_running_loop().time
+            monkeypatch.setattr(alarm, "_LIBC", None)
+            monkeypatch.setattr(modbus_line, "monotonic", clock)
+            monkeypatch.setattr(modbus_wire, "monotonic", clock)
             monkeypatch.setattr(modbus_line, "connect", connect)
             line = Line(Address.parse("modbus-tcp://127.0.0.1:1?unit=1"), tmp_path)
             try:
@@ -70,7 +75,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Body], Non
             finally:
                 await line.close()
 
-        asyncio.run(asyncio.wait_for(main(), 10.0))
+        with asyncio.Runner(loop_factory=Later) as runner:
+            runner.run(main())
 
     return now
 
@@ -82,9 +88,19 @@ def ask(line: Line, unit: Unit, *addresses: int, within: float = 1.0) -> asyncio
 
 
 async def sent(hand: Hand, count: int) -> list[bytes]:
-    while len(hand.sent) < count:
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(1.0):
+        while len(hand.sent) < count:
+            await asyncio.sleep(0.001)
     return hand.sent[-count:]
+
+
+async def known(line: Line, hand: Hand, in_flight: int) -> Unit:
+    """Return a unit that has answered."""
+    unit = line.unit(1, in_flight=in_flight)
+    job = ask(line, unit, 0)
+    hand.bring(good((await sent(hand, 1))[0]))
+    await job
+    return unit
 
 
 def test_a_unit_that_is_busy_when_no_time_is_left_keeps_nobody_waiting(run: Callable[[Body], None]) -> None:
@@ -118,10 +134,7 @@ def test_what_came_before_a_reply_that_is_none_says_that_modbus_is_spoken(run: C
 
 def test_a_good_reply_behind_a_gateways_no_counts_as_an_answer(run: Callable[[Body], None]) -> None:
     async def body(line: Line, hand: Hand) -> None:
-        unit = line.unit(1, in_flight=3)
-        job = ask(line, unit, 0)
-        hand.bring(good((await sent(hand, 1))[0]))
-        await job
+        unit = await known(line, hand, 3)
         jobs = [ask(line, unit, address) for address in (1, 2, 3)]
         first, second, third = await sent(hand, 3)
         hand.bring(good(first), exception(second, 11), good(third))
@@ -136,10 +149,7 @@ def test_a_good_reply_behind_a_gateways_no_counts_as_an_answer(run: Callable[[Bo
 
 def test_a_gateway_that_says_no_to_all_that_is_in_flight_says_it_once(run: Callable[[Body], None]) -> None:
     async def body(line: Line, hand: Hand) -> None:
-        unit = line.unit(1, in_flight=4)
-        job = ask(line, unit, 0)
-        hand.bring(good((await sent(hand, 1))[0]))
-        await job
+        unit = await known(line, hand, 4)
         job = ask(line, unit, 1, 2, 3, 4)
         hand.bring(*(exception(request, 11) for request in await sent(hand, 4)))
         with pytest.raises(LinkDown, match="exception 11"):
