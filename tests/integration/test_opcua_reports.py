@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,20 +81,31 @@ def test_a_device_that_falls_to_its_safe_state_says_so_in_the_journal_and_takes_
     asyncio.run(main())
 
 
-def test_a_walk_finds_again_what_a_simulated_device_was_made_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize("largest", [None, 1500])
+def test_a_walk_finds_again_what_a_simulated_device_was_made_from(largest: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from a server that takes only requests of so many bytes."""
     profile = load_profile(profile_folder() / "shredder.toml")
+
+    sizes: list[int] = []
 
     async def main() -> Survey:
         device = Device("shredder", profile, Address.parse("opc.tcp://127.0.0.1:0/reports"))
         async with Servers([device], StaticPlant({"shredder": profile}), start=0, monotonic=time.monotonic) as servers:
             client = new_client(Device("shredder", profile, servers.endpoints["shredder"]), 3.0)
             await client.connect()
+            protocol: Any = client.uaclient.protocol
+            write = protocol.transport.write
+            monkeypatch.setattr(protocol.transport, "write", lambda data: (sizes.append(len(data)), write(data)))
+            if largest is not None:
+                protocol.largest = largest
             try:
                 return await walk(client)
             finally:
                 await disconnect(client)
 
-    draft = draft_profile(asyncio.run(main()), "shredder", writable=True)
+    survey = asyncio.run(main())
+    assert (max(sizes) <= 1500) == (largest is not None), max(sizes)
+    draft = draft_profile(survey, "shredder", writable=True)
     path = tmp_path / "draft.toml"
     path.write_text(draft.text, encoding="utf-8")
     drafted = load_profile(path)
