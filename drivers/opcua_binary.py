@@ -22,12 +22,14 @@ __all__ = [
     "skip_value",
     "skip_variant",
     "value_end",
+    "walked_length",
 ]
 
 # bytes of the built-in types that have a fixed size; all others bring their length
 FIXED: Final = {1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 4, 8: 8, 9: 8, 10: 4, 11: 8, 13: 8, 14: 16, 19: 4}
 _STRINGS: Final = (12, 15, 16)
 _DEEPEST: Final = 16  # variants in variants; nothing real is that deep
+_LONGEST: Final = 50_000  # elements that are walked one by one, which takes some 40 ms; numbers are not
 _TAIL: Final = ((2, 4), (4, 8), (16, 2), (8, 8), (32, 2))  # status, source time and its picoseconds, server time and its own: bit, bytes
 _TAILS: Final = tuple(sum(size for bit, size in _TAIL if mask & bit) for mask in range(64))
 _INT: Final = struct.Struct("<i")
@@ -45,6 +47,14 @@ def length(data: bytes, at: int, least: int = 1) -> tuple[int, int]:
     if n < -1 or n * least > len(data) - at - 4:
         raise Malformed(f"length {n} at byte {at} of {len(data)}")
     return (n if n > 0 else 0), at + 4
+
+
+def walked_length(data: bytes, at: int, least: int = 1) -> tuple[int, int]:
+    """Return a `length` of what is walked one by one; the loop must not stand still for it."""
+    n, end = length(data, at, least)
+    if n > _LONGEST:
+        raise Malformed(f"{n} elements at byte {at}; at most {_LONGEST} that are no numbers are looked at")
+    return n, end
 
 
 def _byte(data: bytes, at: int) -> int:
@@ -111,7 +121,7 @@ def skip_diagnostic(data: bytes, at: int, depth: int = 0) -> int:
 
 def skip_diagnostics(data: bytes, at: int) -> int:
     """Skip an array of DiagnosticInfo."""
-    n, at = length(data, at)
+    n, at = walked_length(data, at)
     for _ in range(n):
         at = skip_diagnostic(data, at)
     return at
@@ -157,10 +167,11 @@ def skip_variant(data: bytes, at: int, depth: int = 0) -> int:
         return skip_value(data, at, kind, depth)
     if kind == 0:
         raise Malformed(f"an array of nothing at byte {at}")
-    n, at = length(data, at, FIXED.get(kind, 1))
     if kind in FIXED:
+        n, at = length(data, at, FIXED[kind])
         at += n * FIXED[kind]
     else:
+        n, at = walked_length(data, at)
         for _ in range(n):
             at = skip_value(data, at, kind, depth)
     if not first & 0x40:

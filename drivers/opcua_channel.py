@@ -9,6 +9,7 @@ import asyncio
 import struct
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from asyncua import ua
@@ -30,6 +31,7 @@ _NONE_ACKNOWLEDGED: Final = messages.publish_body([])
 _MESSAGE: Final = 16 * 2**20  # [B] the largest message: 10,000 values are 0.3 MB
 _AROUND: Final = 1024  # [B] that a chunk has at most besides what it brings: its headers, padding and signature
 _UNBOUNDED: Final = 2**32
+_AGELESS: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Channel:
@@ -166,6 +168,17 @@ class _Taker:
         self._failed(error)
 
 
+class _Connection(SecureConnection):
+    """asyncua's end of a secure channel, which would hold the age of a token by the server's clock against our own.
+
+    A clock that is wrong or put forward would end the link at a renewal. The keys of a token end by the monotonic clock, in asyncua's policies.
+    """
+
+    def set_channel(self, params: Any, request_type: ua.SecurityTokenRequestType, client_nonce: bytes) -> None:
+        params.SecurityToken.CreatedAt = _AGELESS
+        super().set_channel(params, request_type, client_nonce)
+
+
 class _BoundedProtocol(UASocketProtocol):
     """asyncua's protocol, which would collect what a peer announces, however much that is."""
 
@@ -245,6 +258,7 @@ def bound_frames(uaclient: UaClient) -> None:
 
     def made() -> UASocketProtocol:
         protocol = _BoundedProtocol(uaclient._timeout, security_policy=uaclient.security_policy)
+        protocol._connection = _Connection(uaclient.security_policy, protocol._connection._limits)
         protocol.pre_request_hook = uaclient._pre_request_hook
         protocol.on_connection_lost = uaclient._on_transport_lost
         protocol.is_session_closing = uaclient._is_session_closing

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from drivers.opcua_binary import Malformed, length, skip_diagnostic, skip_diagnostics, skip_extension, skip_node, skip_string
+from drivers.opcua_binary import Malformed, length, skip_diagnostic, skip_diagnostics, skip_extension, skip_node, skip_string, walked_length
 from drivers.opcua_codec import Columns, Decoder, UInts
 
 __all__ = [
@@ -158,7 +158,7 @@ def property_reply(data: bytes, n: int, handle: int) -> list[bytes]:
         if at + 4 > len(data):
             raise Malformed("a path without its status")
         good = data[at + 3] >> 6 == 0
-        targets, at = length(data, at + 4, 6)
+        targets, at = walked_length(data, at + 4, 6)
         node = b""
         for _ in range(targets):
             end = skip_node(data, at)
@@ -189,7 +189,7 @@ def reply(data: bytes, start: int = 0) -> Reply:
     if data[at : at + 8] in _NOTHING_MORE:
         return Reply(kind, time, handle, result, at + 8)
     at = skip_diagnostic(data, at)
-    n, at = length(data, at)
+    n, at = walked_length(data, at, 4)
     for _ in range(n):
         at = skip_string(data, at)
     return Reply(kind, time, handle, result, skip_extension(data, at))
@@ -245,7 +245,7 @@ def publish_reply(data: bytes, start: int = 0) -> Publication:
         more, number, time = struct.unpack_from("<BIq", data, at + 4 * n)
     except struct.error:
         raise Malformed(f"a publication of {len(data) - start} bytes") from None
-    n, at = length(data, at + 4 * n + 13)
+    n, at = walked_length(data, at + 4 * n + 13)
     parts = []
     for _ in range(n):
         kind, at = _part(data, at)

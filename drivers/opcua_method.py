@@ -17,7 +17,7 @@ from drivers.device import Device, Method, Profile
 from drivers.driver import WriteResult
 from drivers.opcua_lookup import Limits
 from drivers.opcua_told import Told
-from drivers.opcua_value import UNSURE, VARIANT, local_node, plain
+from drivers.opcua_value import VARIANT, local_node, no_to_action, plain
 
 __all__ = ["BoundMethod", "call_method", "find_methods", "wire_inputs"]
 
@@ -150,10 +150,10 @@ async def call_method(client: Client, bound: BoundMethod, sent: list[ua.Variant]
     result = results[0]
     code = result.StatusCode
     if code.is_bad():
-        why = code.name
+        known, why = no_to_action(code.value)
         for label, one in zip(bound.method.inputs, result.InputArgumentResults or [], strict=False):
             why += f"; {label}: {one.name}" if not one.is_good() else ""
-        return (WriteResult.UNKNOWN if code.name.removeprefix("Bad") in UNSURE else WriteResult.REFUSED), (), why
+        return known, (), why
     return WriteResult.CONFIRMED, tuple(map(_number, result.OutputArguments or [])), "" if code.is_good() else code.name
 
 

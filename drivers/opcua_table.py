@@ -98,6 +98,7 @@ class Table:
         self._banded = False
         self._held_until: FloatArray = np.zeros(n)
         self._held: TimeArray = np.zeros(n, dtype=np.int64)
+        self._before: FloatArray = np.full(n, np.nan)  # [eu]
         self._holding = 0.0
         self._kept_back = np.where(self._measured, self._wanted, 0.0)  # [eu]
         self._reported: FloatArray = np.full(n, np.nan)
@@ -154,9 +155,12 @@ class Table:
         """Whether any signal of an item can be used."""
         return bool(self.usable[self.item_of == item].any())
 
-    def hold(self, places: IndexArray, until: float) -> None:
-        """Take nothing older than what is known now for signals just written, until `until` [s, monotonic]: it was sampled before."""
-        self._held_until[places] = until
+    def hold(self, places: IndexArray, until: float, before: FloatArray) -> None:
+        """Take nothing older than what is known now for signals just written, until `until` [s, monotonic]: it was sampled before.
+
+        `before`: the value [eu] that each had then.
+        """
+        self._held_until[places], self._before[places] = until, before
         self._held[places] = self.source[places]
         self._holding = max(self._holding, until)
 
@@ -181,10 +185,10 @@ class Table:
         run = slice(int(at[0]), last if last >= 0 else None, step)
         return Places(run, None, (), slice(None, None, step) if whole else None)
 
-    def take(self, places: Places, columns: Columns, received: float, *, report: bool = False) -> Taken:
+    def take(self, places: Places, columns: Columns, received: float, *, report: bool = False, written: bool = False) -> Taken:
         """Take the values for some places, known to be current at `received` [s, monotonic]; `report`: a subscription has reported them.
 
-        What is odd is left for `take_odd`.
+        `written`: they were read after a write to them had been answered. What is odd is left for `take_odd`.
         """
         taken = Taken()
         self._latest = max(self._latest, received)
@@ -194,10 +198,10 @@ class Table:
             taken.changed = bool((columns.status & _SEMANTICS).any())
         if places.positions is not None:
             columns = columns.at(places.positions)
-        newest = received >= self._latest and received >= self._holding
+        newest = received >= self._latest and (written or received >= self._holding)
         simple = good and newest and columns.one_kind == self._one_kind and self._all_usable and not self._banded
         if not simple or not self._put_simple(places, columns):
-            self._put(places.at, columns, received, taken)
+            self._put(places.at, columns, received, taken, written=written)
             if report:
                 self._reported_in[places.at] = self._round
         elif report:
@@ -280,16 +284,18 @@ class Table:
         self._doubts = bool(self.doubt.any())
         self._round += 1
 
-    def take_odd(self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken, *, report: bool = False) -> None:
+    def take_odd(
+        self, item: int, position: int, columns: Columns, data: bytes, received: float, taken: Taken, *, report: bool = False, written: bool = False
+    ) -> None:
         """Take the signals in an array or a structure, as `take` does; raise `Malformed`."""
         start = int(columns.start[position])
         for place, part in self._parts[item]:
             kind, number = part(data, start)
-            self._put(np.array([place]), columns.with_number(position, kind, number), received, taken)
+            self._put(np.array([place]), columns.with_number(position, kind, number), received, taken, written=written)
             if report:
                 self._reported_in[place] = self._round
 
-    def _put(self, places: IndexArray | slice, columns: Columns, received: float, taken: Taken) -> None:
+    def _put(self, places: IndexArray | slice, columns: Columns, received: float, taken: Taken, *, written: bool) -> None:
         self._own()
         self._settle(writing=True)
         number = columns.value * self._scale[places] + self._offset[places] if self._scaled else columns.value
@@ -302,7 +308,7 @@ class Table:
         number = np.where(quality == _BAD, np.nan, number)
         if received < self._latest or received < self._holding or self._banded:
             where = np.arange(len(self.value))[places]
-            keep = ~self._hidden(where, number, quality, source, received)
+            keep = self._counts(where, number, quality, source, received, written=written)
             places, number, quality, source, server = where[keep], number[keep], quality[keep], source[keep], server[keep]
         self.value[places] = number
         self._qualify(places, quality)
@@ -310,19 +316,29 @@ class Table:
         self.server[places] = server
         self._received[places] = received
 
-    def _hidden(self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float) -> BoolArray:
-        """Return what is not taken: sampled before a write, or before what came while it was on its way, or too small a change.
+    def _counts(
+        self, places: IndexArray, number: FloatArray, quality: QualityArray, source: TimeArray, received: float, *, written: bool
+    ) -> BoolArray:
+        """Return what is taken: neither sampled before a write or before what came while it was on its way, nor too small a change.
 
-        The last is current all the same. What brings no source time, as many bad values do, is older than nothing.
+        The last is current all the same. Source times can be coarse, or missing. Of two values of one time that counts which was read back after
+        a write, or else which came last; what a signal had before a write does not come back by it. A bad value counts unless it is older. Of several
+        samples of one signal the last one counts.
         """
-        older = (received < self._held_until[places]) & (source < self._held[places])
-        older |= (received < self._received[places]) & (source < self.source[places])
-        older &= source > 0
+        older, alike = _against(source, self.source[places])
+        overtaken = older if written else older | (alike & (quality != _BAD))
+        late = (received < self._received[places]) & overtaken
+        if not written:
+            older, alike = _against(source, self._held[places])
+            late |= (received < self._held_until[places]) & (older | (alike & (number == self._before[places])))  # never equal for NaN
         near = np.abs(number - self.value[places]) <= self._deadband[places]  # false for NaN
-        near &= (self._deadband[places] > 0.0) & (quality == self.quality[places])
+        near &= (self._deadband[places] > 0.0) & (quality == self.quality[places]) & ~late
         self._received[places[near]] = received
-        hidden: BoolArray = older | near
-        return hidden
+        order = np.arange(len(places))
+        last = np.empty(len(self.value), dtype=np.intp)
+        last[places] = order
+        counts: BoolArray = (last[places] == order) & ~(late | near)
+        return counts
 
     def reading(self, current: float) -> Reading:
         """Return all signals; those that a subscription reports were current at `current` [s, monotonic] at least."""
@@ -342,6 +358,11 @@ class Table:
 def _everywhere(value: float, shape: tuple[int, ...]) -> FloatArray:
     """Return the same number for all, at the cost of one; it cannot be written to."""
     return np.ndarray(shape, np.float64, _DOUBLE.pack(value), 0, (0,))
+
+
+def _against(source: TimeArray, other: TimeArray) -> tuple[BoolArray, BoolArray]:
+    """Return which source times are before others, and which tell nothing: they are the same, or there is none."""
+    return (source > 0) & (source < other), (source == 0) | (source == other)
 
 
 def _element(element: int) -> _Field:

@@ -8,15 +8,37 @@ from typing import Final
 
 import numpy as np
 from asyncua import ua
+from asyncua.ua.status_codes import StatusCodes
 
 from drivers.device import SignalType
+from drivers.driver import WriteResult
 from drivers.opcua_table import KINDS
 
-__all__ = ["UNSURE", "VARIANT", "local_node", "plain", "portable_node"]
+__all__ = ["VARIANT", "local_node", "no_to_action", "plain", "portable_node"]
 
 VARIANT: Final[dict[SignalType, ua.VariantType]] = {type_: ua.VariantType(kind) for type_, kind in KINDS.items()}
-# bad status codes after which a write or a call may have happened all the same
-UNSURE: Final = ("Timeout", "Communication", "NoCommunication", "Shutdown", "ConnectionClosed", "UnexpectedError", "InternalError")
+# by these a server says that it did not begin (part 4, tables of the write and call results, and 7.39.2); after any other bad code it may have
+_REFUSALS: Final = frozenset(
+    int(getattr(StatusCodes, f"Bad{name}"))
+    for name in (
+        "ArgumentsMissing", "AttributeIdInvalid", "DataEncodingInvalid", "DataEncodingUnsupported", "DecodingError", "IndexRangeDataMismatch",
+        "IndexRangeInvalid", "IndexRangeNoData", "InvalidArgument", "InvalidState", "LocaleNotSupported", "Locked", "MethodInvalid",
+        "NodeClassInvalid", "NodeIdInvalid", "NodeIdUnknown", "NotExecutable", "NotImplemented", "NotSupported", "NotWritable", "OutOfRange",
+        "RequiresLock", "SecurityModeInsufficient", "StateNotActive", "TooManyArguments", "TypeMismatch", "UserAccessDenied", "WriteNotSupported",
+    )
+)  # fmt: skip
+
+
+def no_to_action(code: int) -> tuple[WriteResult, str]:
+    """Return what is known of a write or a call that ended with a bad status code, and its name.
+
+    Only the code itself counts, not the information in its lower half. One that is not known to be a refusal, such as a vendor's own, tells
+    nothing of what the device did.
+    """
+    plain_code = code & 0xFFFF0000
+    known = ua.StatusCode(ua.UInt32(plain_code)).name
+    name = f"0x{code:08X}" if known == "Bad" and plain_code != 0x80000000 else known
+    return (WriteResult.REFUSED if plain_code in _REFUSALS else WriteResult.UNKNOWN), name
 
 
 def plain(value: float, type_: SignalType) -> bool | int | float:

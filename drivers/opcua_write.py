@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-from asyncua import ua
 
 from drivers import opcua_messages as messages
 from drivers.device import Profile, Signal
@@ -19,7 +18,7 @@ from drivers.opcua_codec import array_element
 from drivers.opcua_reader import Found
 from drivers.opcua_session import Session
 from drivers.opcua_table import KINDS, Table
-from drivers.opcua_value import UNSURE, plain
+from drivers.opcua_value import no_to_action, plain
 from drivers.tags import FloatArray
 
 __all__ = ["Part", "Sent", "Writer"]
@@ -162,17 +161,18 @@ class Writer:
     def _show(self, found: Found, batch: _Batch, asked: float) -> None:
         """Let the table know what was read back, before the next publication does; what was sampled before the write does not count."""
         table = self._session.table
-        taken = table.take(batch.places, found.columns, asked)
+        before = table.value[batch.signals]
+        taken = table.take(batch.places, found.columns, asked, written=True)
         for item, position in batch.places.odd:
-            table.take_odd(item, position, found.columns, found.data, asked, taken)
+            table.take_odd(item, position, found.columns, found.data, asked, taken, written=True)
         subscription = self._session.subscription
         if subscription is not None:
-            table.hold(batch.signals, asked + max(_SETTLING, 3.0 * subscription.alive))
+            table.hold(batch.signals, asked + max(_SETTLING, 3.0 * subscription.alive), before)
 
     def _judge(self, part: Part, place: int, code: int, found: Found) -> Sent | None:
         if code >> 30 >= 2:
-            word = str(ua.StatusCode(ua.UInt32(code)).name)
-            return Sent(WriteResult.UNKNOWN if word.removeprefix("Bad") in UNSURE else WriteResult.REFUSED, why=word)
+            result, why = no_to_action(code)
+            return Sent(result, why=why)
         signal, sent = self._profile.signals[part.batch.names[place]], float(part.values[place])
         kind, back = int(found.columns.kind[place]), float(found.columns.value[place])
         if signal.element is not None:

@@ -425,6 +425,8 @@ def test_truncated_and_corrupted_replies_bring_no_value_of_another(sent: list[ua
         b"\x01" + b"\x18" * 5000,  # variants in variants
         b"\x01\xcb" + struct.pack("<idiii", 1, 1.0, 2, 30000, 30000),  # one value as a matrix of 30,000 x 30,000
         b"\x01\x16\x00\x00\x03",
+        b"\x01\x98" + struct.pack("<i", 1_000_000) + bytes(1_000_000),  # a million variants of nothing
+        b"\x01\x97" + struct.pack("<i", 1_000_000) + bytes(1_000_000),  # and data values
     ],
 )
 def test_what_would_cost_much_is_refused_at_once(data: bytes) -> None:
