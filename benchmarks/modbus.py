@@ -13,7 +13,6 @@ a client in C, and asyncio itself, take there.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import resource
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from peers import Missing, modbus, telegraf
+from peers.callbacks import LONGEST, Callbacks, settle
 
 from drivers.device import Address, Device, Profile
 from drivers.modbus import ModbusDriver
@@ -75,7 +75,7 @@ def cpu() -> float:
 async def reads(what: Device, count: int) -> dict[str, float]:
     """Read a device `count` times and check what came; return requests, cpu_s and wall_s."""
     expected = np.array([float(name.partition("_")[2]) + 62.0 * int(name[1:].partition("_")[0]) + 0.25 for name in what.profile.names])
-    gc.collect()  # now, since later it would keep a serial line waiting for as long as three of its requests
+    settle()  # now, since later it would keep a serial line waiting for as long as three of its requests
     async with ModbusDriver(what, data=Path()) as driver:
         first = await driver.read()
         cpu_before, begun = cpu(), time.perf_counter()
@@ -86,7 +86,11 @@ async def reads(what: Device, count: int) -> dict[str, float]:
         np.testing.assert_array_equal(first.values, expected)
         np.testing.assert_array_equal(reading.values, expected)
         assert driver.metrics.read_errors == 0
-        return {"requests": count * len(plan(what.profile, what.periods)), "cpu_s": used, "wall_s": passed}
+        with Callbacks() as callbacks:
+            for _ in range(5):
+                await driver.read()
+        requests = count * len(plan(what.profile, what.periods))
+        return {"requests": requests, "cpu_s": used, "wall_s": passed, "longest": max(callbacks.longest)}
 
 
 def ours(address: str, blocks: int, count: int, in_flight: int = 1) -> dict[str, Any]:
@@ -147,22 +151,30 @@ def over_tcp(source_on: int, client_on: int) -> list[str]:
                     missed.append(f"{where}, {mine}: {ratio:.2f} x {peer}, at most {limit:.2f}")
         rate = max(run["requests"] / run["wall_s"] for run in found[PLAIN])
         theirs = max(run["requests"] / run["wall_s"] for run in found["libmodbus"])
-        print(f"  {rate:,.0f} requests/s on one connection, {rate / theirs:.2f} x libmodbus ({RATE:,} where the machine is quiet)")
+        told = f"{rate:,.0f} requests/s on one connection, {rate / theirs:.2f} x libmodbus"
+        if source_on == client_on:  # on two cores it is the time that a wake-up takes
+            told += f" (at least {RATE:,})"
+            if rate < RATE:
+                missed.append(told)
+        print(f"  {told}")
         if source_on == client_on:
             missed += by_tags(address)
     return missed
 
 
 def by_tags(address: str) -> list[str]:
-    """Return whether the cost of a tag grows with their number."""
+    """Return whether the cost of a tag grows with their number, and whether a callback holds the loop up when 10,000 are read at once."""
     costs = {}
     for blocks in (2, 16, 161):  # 124, 992, 9,982 tags
         runs = [ours(address, blocks, max(20, 3_000 // blocks)) for _ in range(ROUNDS)]
         tags = blocks * modbus.FLOATS
         costs[tags] = min(run["cpu_s"] / (run["requests"] / blocks * tags) for run in runs) * 1e6
+        longest = min(run["longest"] for run in runs)
     print("  CPU a tag: " + ", ".join(f"{used:.2f} us of {tags:,}" for tags, used in costs.items()))
     ratio = costs[max(costs)] / costs[min(costs)]
-    return [f"a tag of {max(costs):,} costs {ratio:.2f} x one of {min(costs)}, at most {FLAT}"] if ratio > FLAT else []
+    print(f"  longest callback: {longest * 1e3:.2f} ms of CPU, with {tags:,} tags (at most {LONGEST * 1e3:.0f} ms)")
+    missed = [f"a tag of {max(costs):,} costs {ratio:.2f} x one of {min(costs)}, at most {FLAT}"] if ratio > FLAT else []
+    return missed + ([f"a callback took {longest * 1e3:.2f} ms with {tags:,} tags, at most {LONGEST * 1e3:.0f} ms"] if longest > LONGEST else [])
 
 
 def on_a_line() -> list[str]:
@@ -177,7 +189,7 @@ def on_a_line() -> list[str]:
             f"RTU, {baud} baud: {share:.3f} of the limit with t3.5 ({bench.limit:.2f} requests/s), {below} frames too early, "
             f"{cost(found):.0f} us of CPU a request"
         )
-        if baud == 19200 and not SHARE[0] <= share <= SHARE[1] + 0.005:
+        if not SHARE[0] <= share <= SHARE[1]:
             missed.append(f"{share:.3f} of the limit at {baud} baud, expected {SHARE[0]} to {SHARE[1]}")
         if below:
             missed.append(f"{below} frames came before t3.5 was over at {baud} baud")

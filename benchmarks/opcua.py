@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import math
 import mmap
@@ -15,7 +14,6 @@ import os
 import random
 import sys
 import time
-from asyncio import events
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from peers import Missing, Peer, once, opcua, telegraf
+from peers.callbacks import LONGEST, Callbacks, settle
 
 from drivers.connect import open_driver
 from drivers.device import Address, Device, Identity, Profile, Signal
@@ -40,7 +39,6 @@ MAXIMA = {  # our CPU as a share of a peer's
     ("write", "asyncua"): 1 / 8,
 }
 WARM = 50  # calls before those that are counted, since the first ones are slower
-LONGEST = 0.002  # [s] of a callback at 10,000 changes a second
 ROUNDS = 5
 SIZES, EACH = (100, 1000, 3000, 10_000), 10.0  # tags, and changes a second of each
 FLAT = 1.0  # CPU of a change over that with the next smaller number of tags: none may cost more for being one of more
@@ -82,34 +80,6 @@ async def watch(driver: Driver, seconds: float) -> None:
     assert reading.quality.max() == Quality.GOOD
     assert reading.received is not None
     assert time.monotonic() - reading.received.min() < 1.0
-
-
-def settle() -> None:
-    """Take what is there for good out of the garbage collector, as the service does when it has started."""
-    gc.collect()
-    gc.freeze()
-
-
-class Callbacks:
-    """Times every callback of the event loop: its CPU, since others have the machine as well."""
-
-    def __init__(self) -> None:
-        self.longest: list[float] = []
-
-    def __enter__(self) -> Callbacks:
-        run = self._run = events.Handle._run  # noqa: SLF001  # there is no public hook
-        times = self.longest
-
-        def timed(handle: events.Handle) -> None:
-            begun = time.thread_time()
-            run(handle)
-            times.append(time.thread_time() - begun)
-
-        events.Handle._run = timed  # type: ignore[method-assign]  # noqa: SLF001
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        events.Handle._run = self._run  # type: ignore[method-assign]  # noqa: SLF001
 
 
 async def monitor(source: Peer, items: int, seconds: float, mixed: int) -> Measured:
