@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = [
+    "UNREADABLE",
     "CertificateRefused",
     "application_uri",
     "check_certificate",
@@ -26,6 +27,7 @@ __all__ = [
     "make_certificate",
     "may_issue",
     "names_host",
+    "oddity",
     "split_chain",
     "subject",
     "thumbprint",
@@ -36,6 +38,9 @@ _DAY: Final = timedelta(days=1)
 _KEY_BITS: Final = (2048, 4096)  # of the three policies (OPC UA part 7, 6.6.161 to 6.6.163)
 _WEAK: Final = ("md5", "sha1")
 _LONGEST_CHAIN: Final = 6
+
+# what cryptography raises for bytes that are no certificate or no revocation list, or that it does not know; often only when a part is asked for
+UNREADABLE: Final = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType)
 
 
 class CertificateRefused(Exception):
@@ -59,8 +64,23 @@ def der(certificate: x509.Certificate) -> bytes:
 
 def subject(certificate: x509.Certificate) -> str:
     """Return whom it names, on one line and without control characters: a stranger has written it."""
-    text = certificate.subject.rfc4514_string() or "no subject"
+    try:
+        text = certificate.subject.rfc4514_string() or "no subject"
+    except ValueError:
+        text = "a subject that cannot be read"
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+
+
+def oddity(certificate: x509.Certificate) -> str:
+    """Return why it cannot be judged, empty if it can: then all that is asked of it here can be read.
+
+    A certificate is taken apart only as it is asked. One that is not looked at by this before may raise any of `UNREADABLE` in the midst of it.
+    """
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.signature_hash_algorithm, certificate.public_key()
+    except UNREADABLE as error:
+        return str(error) or type(error).__name__
+    return ""
 
 
 def days_left(certificate: x509.Certificate, now: datetime) -> float:
@@ -69,16 +89,16 @@ def days_left(certificate: x509.Certificate, now: datetime) -> float:
 
 
 def application_uri(certificate: x509.Certificate) -> str:
-    """Return the ApplicationUri that it names; empty without one."""
+    """Return the ApplicationUri that it names; empty without one that can be read."""
     found = _alternative(certificate, x509.UniformResourceIdentifier)
     return found[0] if found else ""
 
 
 def _alternative(certificate: x509.Certificate, kind: type[x509.GeneralName]) -> list[str]:
-    """Return its alternative names of one kind."""
+    """Return its alternative names of one kind, as far as they can be read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):  # ValueError: bytes that are no extensions
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return []
     return [str(name.value) for name in names if isinstance(name, kind)]
 
@@ -100,7 +120,7 @@ def split_chain(blob: bytes) -> list[x509.Certificate]:
         try:
             chain.append(x509.load_der_x509_certificate(blob[:size]))
             chain[-1].public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             raise CertificateRefused(f"the server sent bytes that are no certificate: {error}") from None
         blob = blob[size:]
     if not chain or blob:
@@ -116,13 +136,18 @@ def _length(blob: bytes) -> int:
     return 2 + width + int.from_bytes(blob[2 : 2 + width], "big")
 
 
-def check_certificate(certificate: x509.Certificate, uri: str, now: datetime) -> None:
-    """Check a server's certificate in itself: its time, key, use and ApplicationUri; raise `CertificateRefused`. Says nothing of trust."""
+def check_certificate(certificate: x509.Certificate, uri: str, now: datetime | None) -> None:
+    """Check a server's certificate in itself: its time, unless `now` is None, key, use and ApplicationUri. Says nothing of trust.
+
+    Raise `CertificateRefused`, also for one that cannot be judged.
+    """
     who = f"the certificate of {subject(certificate)}"
+    if odd := oddity(certificate):
+        raise CertificateRefused(f"{who} cannot be judged ({odd}); give the server another one, then trust that")
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now > ends:
+    if now is not None and now > ends:
         raise CertificateRefused(f"{who} expired on {ends:%Y-%m-%d %H:%M} UTC; give the server a new one, then trust that")
-    if now < begins:
+    if now is not None and now < begins:
         raise CertificateRefused(f"{who} is not valid before {begins:%Y-%m-%d %H:%M} UTC, and it is {now:%Y-%m-%d %H:%M}; check both clocks")
     key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey) or not _KEY_BITS[0] <= key.key_size <= _KEY_BITS[1]:
@@ -139,10 +164,10 @@ def check_certificate(certificate: x509.Certificate, uri: str, now: datetime) ->
 
 def _use_problem(certificate: x509.Certificate) -> str:
     """Return why it may not be used by a server, empty if it may."""
+    extensions = certificate.extensions
     try:
-        extensions = certificate.extensions
         use = extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return "does not say what its key may be used for (KeyUsage)"
     if not use.digital_signature or not (use.key_encipherment or use.data_encipherment):
         return "may not be used to sign and to encipher (KeyUsage)"
@@ -154,13 +179,18 @@ def _use_problem(certificate: x509.Certificate) -> str:
 
 
 def may_issue(certificate: x509.Certificate) -> bool:
-    """Whether it may sign others. An application's own certificate never does, though many carry the flag of an authority."""
+    """Whether it may sign others. An application's own certificate never does, though many carry the flag of an authority.
+
+    One that cannot be judged may not.
+    """
+    if oddity(certificate):
+        return False
+    extensions = certificate.extensions
     try:
-        extensions = certificate.extensions
         if not extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         use = extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return False
     return use.key_cert_sign and not application_uri(certificate)
 
@@ -198,7 +228,7 @@ def issued_by(
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*UNREADABLE, TypeError, InvalidSignature):
         return False
     algorithm = certificate.signature_hash_algorithm
     return algorithm is not None and algorithm.name not in _WEAK

@@ -7,6 +7,7 @@ a trusted one), ``pki/crl/`` (revocation lists), ``pki/rejected/``. Files are DE
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -21,11 +22,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from drivers.opcua_certificate import (
+    UNREADABLE,
     CertificateRefused,
     application_uri,
     check_certificate,
@@ -34,6 +35,7 @@ from drivers.opcua_certificate import (
     issued_by,
     make_certificate,
     names_host,
+    oddity,
     split_chain,
     subject,
     thumbprint,
@@ -41,11 +43,14 @@ from drivers.opcua_certificate import (
 
 __all__ = ["Entry", "Own", "Pki", "PkiError"]
 
+log = logging.getLogger(__name__)
+
 Kind = Literal["own", "trusted", "issuers", "rejected"]
 _MOST_REJECTED: Final = 32  # files; the oldest go first
 _MOST_BYTES: Final = 65536  # of a file
 _ENDINGS: Final = (".der", ".pem", ".crt", ".cer")
 _making = threading.Lock()  # devices that connect at once share one certificate
+_told = set[str]()  # of files that are passed over, what the log has been told: each connection has a store of its own
 
 
 class PkiError(Exception):
@@ -118,7 +123,9 @@ class Pki:
         try:
             certificate = x509.load_der_x509_certificate((folder / "certificate.der").read_bytes())
             key = load_pem_private_key(place.read_bytes(), password=None)
-        except (ValueError, TypeError) as error:
+            if odd := oddity(certificate):
+                raise ValueError(odd)
+        except (*UNREADABLE, TypeError) as error:
             raise PkiError(f"own certificate or key in {folder} cannot be read ({error}); {renew}") from None
         if not isinstance(key, rsa.RSAPrivateKey) or key.public_key() != certificate.public_key():
             raise PkiError(f"own key {place} does not belong to the certificate beside it; {renew}")
@@ -127,10 +134,16 @@ class Pki:
         return Own(certificate, key, application_uri(certificate))
 
     def entries(self, kind: Kind) -> Iterator[Entry]:
-        """Yield the certificates of one kind, by file name; a file that is none is passed over."""
+        """Yield the certificates of one kind, by file name. What is none, or cannot be judged, is passed over; the log is told once."""
         for path in sorted((self.folder / kind).glob("*")):
-            if path.suffix.lower() in _ENDINGS and (certificate := _load(path)) is not None:
-                yield Entry(kind, path, certificate)
+            if path.suffix.lower() not in _ENDINGS:
+                continue
+            try:
+                yield Entry(kind, path, _load(path))
+            except CertificateRefused as error:
+                if (line := f"{error}; it is passed over") not in _told:
+                    _told.add(line)
+                    log.warning("%s", line)
 
     def check(self, blob: bytes, uri: str, host: str) -> list[x509.Certificate]:
         """Check what a server at `host` that says it is application `uri` has sent; return its certificate and those it is trusted by.
@@ -166,7 +179,8 @@ class Pki:
             try:
                 content = path.read_bytes()
                 lists.append(x509.load_pem_x509_crl(content) if content.startswith(b"-----") else x509.load_der_x509_crl(content))
-            except (ValueError, OSError) as error:
+                _ = lists[-1].issuer
+            except (*UNREADABLE, OSError) as error:
                 why = error.strerror if isinstance(error, OSError) else error
                 raise CertificateRefused(f"revocation list {path} cannot be read ({why}); replace or delete it") from None
         return lists
@@ -189,9 +203,10 @@ class Pki:
         """Trust a refused certificate by the start of its fingerprint or thumbprint, or one in a file; raise `PkiError`."""
         place = Path(what)
         if place.is_file():
-            certificate = _load(place)
-            if certificate is None:
-                raise PkiError(f"{place} is not a certificate in DER or PEM")
+            try:
+                certificate = _load(place)
+            except CertificateRefused as error:
+                raise PkiError(str(error)) from None
         else:
             mark = what.replace(":", "").replace(" ", "").lower()
             if not re.fullmatch(r"[0-9a-f]{8,64}", mark):
@@ -223,15 +238,19 @@ def _label(certificate: x509.Certificate) -> str:
     return f"{name or 'certificate'}-{fingerprint(certificate)[:32]}"
 
 
-def _load(path: Path) -> x509.Certificate | None:
+def _load(path: Path) -> x509.Certificate:
+    """Return the certificate in a file; raise `CertificateRefused` if there is none, or one that cannot be judged."""
     try:
         if path.stat().st_size > _MOST_BYTES:
-            return None
+            raise CertificateRefused(f"{path} is not a certificate: it has more than {_MOST_BYTES} bytes")
         content = path.read_bytes()
         certificate = x509.load_pem_x509_certificate(content) if content.startswith(b"-----") else x509.load_der_x509_certificate(content)
-        certificate.public_key()
-    except (ValueError, OSError, UnsupportedAlgorithm):
-        return None
+    except OSError as error:
+        raise CertificateRefused(f"{path} cannot be read ({error.strerror})") from None
+    except UNREADABLE as error:
+        raise CertificateRefused(f"{path} is not a certificate in DER or PEM ({error})") from None
+    if odd := oddity(certificate):
+        raise CertificateRefused(f"the certificate of {subject(certificate)} in {path} cannot be judged ({odd}); have another one made")
     return certificate
 
 

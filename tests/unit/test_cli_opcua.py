@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from controller.cli import main
 from drivers.opcua_certificate import fingerprint
 from drivers.opcua_pki import Pki
-from tests.unit.test_opcua_pki import DAY, NOW, authority, make
+from tests.unit.test_opcua_pki import DAY, NOW, authority, make, odd
 
 
 def blackmass(*arguments: str) -> tuple[int, str]:
@@ -35,6 +35,19 @@ def test_a_certificate_from_a_file_is_trusted_and_listed(tmp_path: Path) -> None
     assert own.uri in said
     assert fingerprint(own.certificate) in said
     assert said.count("trusted ") == 3
+
+
+def test_a_certificate_that_cannot_be_judged_is_not_trusted_and_spoils_no_list(tmp_path: Path) -> None:
+    how = "Duplicate 2.5.29.15 extension found"
+    (tmp_path / "pki" / "trusted").mkdir(parents=True)
+    for file in (tmp_path / "odd.der", tmp_path / "pki" / "trusted" / "odd.der"):
+        file.write_bytes(odd(how, make().certificate))
+    status, said = blackmass("trust", str(tmp_path / "odd.der"), "--data", str(tmp_path))
+    assert status == 3
+    assert f"cannot be judged ({how}); have another one made" in said
+    status, said = blackmass("certificates", "--data", str(tmp_path))
+    assert status == 0, said
+    assert "trusted " not in said
 
 
 def test_the_newest_store_is_taken_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,23 @@ def authority(name: str = "works", by: Made | None = None, **options: object) ->
     return make(name, uri="", hosts=(), authority=True, by=by, purpose=None, **options)  # type: ignore[arg-type]
 
 
+# changes of bytes that make certificates odd in ways that are only met when that part of them is looked at, but for the last
+ODD = {
+    "Duplicate 2.5.29.15 extension found": (b"\x06\x03\x55\x1d\x25", b"\x06\x03\x55\x1d\x0f"),  # ExtendedKeyUsage: a second KeyUsage
+    "EDIPartyName are not supported types": (b"\x86\x0f" + URI.encode(), b"\xa5\x0f" + URI.encode()),
+    "Signature algorithm OID: 1.2.840.113549.1.1.99 not recognized": (bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010163")),
+    "Unknown key type: 1.2.840.113549.1.1.99": (bytes.fromhex("2a864886f70d010101"), bytes.fromhex("2a864886f70d010163")),
+    "error parsing asn1 value": (b"\x0c\x05press", b"\x0c\x05\xff\xfe\xff\xfe\xff"),  # the subject
+    "1 is not a valid X509 version": (bytes.fromhex("a003020102"), bytes.fromhex("a003020101")),
+}
+
+
+def odd(how: str, certificate: x509.Certificate) -> bytes:
+    old, new = ODD[how]
+    assert old in der(certificate)
+    return der(certificate).replace(old, new)
+
+
 def put(pki: Pki, kind: str, certificate: x509.Certificate) -> Path:
     folder = pki.folder / kind
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,9 +120,10 @@ def put(pki: Pki, kind: str, certificate: x509.Certificate) -> Path:
     return path
 
 
-def refused(pki: Pki, *certificates: x509.Certificate, uri: str = URI, host: str = HOST) -> str:
+def refused(pki: Pki, *certificates: x509.Certificate | bytes, uri: str = URI, host: str = HOST) -> str:
+    blob = b"".join(one if isinstance(one, bytes) else der(one) for one in certificates)
     with pytest.raises(CertificateRefused) as caught:
-        pki.check(b"".join(map(der, certificates)), uri, host)
+        pki.check(blob, uri, host)
     return str(caught.value)
 
 
@@ -230,6 +249,48 @@ def test_a_certificate_that_is_wrong_in_itself_is_refused_though_trusted(pki: Pk
     assert rejected(pki) == []  # trusting it would not help
 
 
+@pytest.mark.parametrize("how", ODD)
+def test_a_certificate_that_cannot_be_judged_is_refused_and_costs_no_other(
+    pki: Pki, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    works = authority()
+    put(pki, "trusted", works.certificate)
+    press = make(by=works).certificate
+    strange = odd(how, make().certificate)
+    assert how in refused(pki, strange)
+    assert rejected(pki) == []  # trusting it would not help
+    for folder in ("trusted", "issuers"):
+        (pki.folder / folder).mkdir(exist_ok=True)
+        (pki.folder / folder / "strange.der").write_bytes(strange)
+    for _ in range(2):
+        assert pki.check(der(press), URI, HOST) == [press, works.certificate]
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2, said  # of each file once
+    assert all(
+        str(pki.folder / folder / "strange.der") in line and how in line for folder, line in zip(("issuers", "trusted"), sorted(said), strict=True)
+    )
+    with pytest.raises(PkiError, match=re.escape(how)):
+        pki.trust(str(pki.folder / "issuers" / "strange.der"))
+    assert sorted(path.name for path in (pki.folder / "trusted").iterdir()) == sorted([f"{fingerprint(works.certificate)}.pem", "strange.der"])
+
+
+@pytest.mark.parametrize("how", [how for how in ODD if "key type" not in how and "version" not in how])
+def test_an_issuer_that_cannot_be_judged_vouches_for_nothing_and_does_no_harm(pki: Pki, how: str) -> None:
+    issuer = make("press", authority=True)
+    strange = odd(how, issuer.certificate)
+    mill = make("mill", by=issuer).certificate
+    assert "is not trusted" in refused(pki, mill, strange)
+    put(pki, "trusted", mill)
+    assert pki.check(der(mill) + strange, URI, HOST) == [mill]
+
+
+def test_our_own_certificate_that_cannot_be_judged_says_so(pki: Pki) -> None:
+    own = pki.own()
+    (pki.folder / "own" / "certificate.der").write_bytes(odd("Duplicate 2.5.29.15 extension found", make(own_key=own.key).certificate))
+    with pytest.raises(PkiError, match=r"cannot be read \(Duplicate 2\.5\.29\.15 extension found\); move"):
+        pki.own()
+
+
 def test_a_trusted_issuer_vouches_for_a_host_and_for_no_other(pki: Pki) -> None:
     works = authority()
     put(pki, "trusted", works.certificate)
@@ -284,6 +345,11 @@ def test_a_revoked_certificate_is_refused_and_so_is_all_under_a_forged_list(pki:
     assert "is not trusted" in refused(pki, lost)
     (folder / "works.crl").write_bytes(revoke(key("stranger")))
     assert "is not trusted" in refused(pki, good)
+    ours = revoke(works.key)
+    (folder / "works.crl").write_bytes(ours.replace(b"\x02\x01\x01", b"\x02\x01\x05", 1))
+    assert "works.crl cannot be read (5 is not a valid CRL version); replace or delete it" in refused(pki, good)
+    (folder / "works.crl").write_bytes(ours.replace(b"\x0c\x05works", b"\x0c\x05" + b"\xff" * 5))
+    assert "works.crl cannot be read" in refused(pki, good)
     (folder / "works.crl").write_bytes(b"torn")
     assert "revocation list" in refused(pki, good)
     (folder / "works.crl").unlink()
