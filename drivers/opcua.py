@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+import traceback
 from collections.abc import Coroutine
 from functools import partial
 from itertools import repeat
@@ -50,6 +51,7 @@ class OpcuaDriver(Driver):
         self._pause = Pause()
         self._why = NOT_YET
         self._refused = ""  # why the link was not secured as asked
+        self._faults: set[tuple[str, int | None]] = set()  # places of mistakes in this program that the log has been told
         self._open = False
         self._expiry = Expiry(device.name, ())
         self._client: SecuredClient | None = None  # of the session
@@ -69,7 +71,8 @@ class OpcuaDriver(Driver):
             if task is not self._ending:  # that one closes a socket, and takes no longer than is allowed here
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await asyncio.gather(task, return_exceptions=True)
+            self._look_at(task)
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -128,12 +131,27 @@ class OpcuaDriver(Driver):
     async def _ready(self) -> Session | None:
         """Return the session; while there is none, start to connect and wait for it at most `timeout`."""
         if self._task is not None and self._task.done():
+            self._look_at(self._task)
             self._task = None
         if self._session is None and self._task is None and self._pause.over(time.monotonic()):
             self._task = asyncio.create_task(self._connect(), name=f"connect {self.device.name}")
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=self.timeout)
         return self._session
+
+    def _look_at(self, task: asyncio.Task[None]) -> None:
+        """Look at a task that is over: what went wrong in it, nobody else would hear of."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
+        """Note that a connection was not made, or not closed, by a mistake in this program. Each place is told once."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        if (key := (place.filename, place.lineno)) not in self._faults:
+            self._faults.add(key)
+            log.error("%s is tried again after a mistake in this program; please report it", self.device.name, exc_info=error)
+        self._count("connect")
+        self._why = f"{self.device.address}: a mistake in this program, {error!r}; please report it with the lines in the log"
 
     def _give_up(self, session: Session, kind: ErrorKind, why: str) -> Reading:
         """End the epoch: what it may still bring is dropped with its client."""
@@ -153,6 +171,8 @@ class OpcuaDriver(Driver):
             await connect(client, self.device, self._data)
             session = await open_session(client, self.device, self.metrics, self.timeout, self._news)
             feed = await watch_events(client, self.device, session.limits.spaces, self._report, self._lose, self._news)
+            self._begin(client, session, feed)
+            return
         except asyncio.CancelledError:
             await disconnect(client)
             raise
@@ -171,19 +191,23 @@ class OpcuaDriver(Driver):
         except FAILURES as error:
             self._count("connect")
             self._why = f"cannot connect to {address}: {why_of(error, self.timeout)}; check the address and that the device is on"
-        else:
-            self._news.ended(made=True)
-            self._refused = ""
-            self._session, self._feed, self._writer, self._why = session, feed, Writer(session, self.device.profile), ""
-            self.texts = session.texts
-            self.wrong = {name: why for name, why in zip(self.device.profile.names, session.wrong, strict=True) if why}
-            self._expiry = Expiry(self.device.name, client.certificates)
-            self._client, self._recheck_due = client, time.monotonic() + _RECHECK
-            self._count("type", sum(map(bool, session.wrong)))
-            return
+        except Exception as error:  # noqa: BLE001  # the last one to hear of it: told with its place, and tried again after a pause
+            self._broken(error)
         self._news.ended(made=False)
         self._pause.failed(time.monotonic())
         await disconnect(client)
+
+    def _begin(self, client: SecuredClient, session: Session, feed: EventFeed | None) -> None:
+        """Take a new session. It is there only when all about it is."""
+        self._news.ended(made=True)
+        self._refused = ""
+        self.texts = session.texts
+        self.wrong = {name: why for name, why in zip(self.device.profile.names, session.wrong, strict=True) if why}
+        self._expiry = Expiry(self.device.name, client.certificates)
+        self._client, self._recheck_due = client, time.monotonic() + _RECHECK
+        self._count("type", sum(map(bool, session.wrong)))
+        self._feed, self._writer = feed, Writer(session, self.device.profile)
+        self._session, self._why = session, ""
 
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each] in one request and read them back in another; nothing is repeated.

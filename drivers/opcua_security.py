@@ -18,6 +18,7 @@ from asyncua.crypto import security_policies as policies
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from drivers.address import Policy, Security
 from drivers.opcua_certificate import CertificateRefused, fingerprint
@@ -155,9 +156,16 @@ class SecuredClient(Client):
         return f"our certificate {self._pki.folder / 'own' / 'certificate.der'}, fingerprint {fingerprint(self._own.certificate)}"
 
     async def create_session(self) -> ua.CreateSessionResult:
-        """Begin a session; a server that takes none on this channel says so in words."""
+        """Begin a session; raise `NotSecured` when the server takes none on this channel, or does not prove who it is."""
         try:
             return await super().create_session()
+        except InvalidSignature:
+            raise NotSecured(
+                "the server's signature does not fit its certificate, so it need not be the one that it says it is; "
+                "see who answers at this address, and which key the server there has"
+            ) from None
+        except x509.InvalidVersion as error:
+            raise NotSecured(f"the server sent bytes that are no certificate: {error}; give the server another one") from None
         except UaError as error:
             if getattr(error, "code", None) not in _WRONG_CHANNEL:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -327,6 +328,58 @@ def test_a_server_without_a_subscription_to_spare_is_polled_until_it_has_one(
     assert [word in line for word, line in zip(("polled, not subscribed to", "answers at", "is subscribed to from now on"), said, strict=True)] == [
         True
     ] * 3, said
+
+
+@pytest.mark.parametrize("where", ["watch_events", "Writer", "disconnect"])
+def test_a_mistake_of_this_program_in_making_a_connection_is_told_and_tried_again_after_pauses(
+    where: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has foreseen: in making a session, in taking it, and in closing what was left of it when it is refused."""
+    unheard = []
+
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError("of a test")
+
+    async def tried(driver: Driver, times: int) -> bool:
+        await driver.read()
+        return driver.metrics.errors["connect"] >= times
+
+    async def up(driver: Driver) -> bool:
+        await driver.read()
+        return driver.metrics.connected
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: unheard.append(about))
+        async with served(PROFILE, URL) as ([device], _, servers), Proxy("127.0.0.1", device.address.port, Uacp, service) as proxy:
+            if where == "disconnect":
+                await proxy.refuse()
+            async with open_driver(behind(device, proxy), data=Path(), timeout=0.5) as driver:
+                with monkeypatch.context() as patch:
+                    patch.setattr(f"drivers.opcua.{where}", mistaken)
+                    begun = time.monotonic()
+                    await until(lambda: tried(driver, 6 if where == "disconnect" else 4), 5.0, lambda: driver.metrics)  # two in each try
+                    assert time.monotonic() - begun > (0.1 + 0.2 + 0.4 * (where != "disconnect")) / 2
+                    if where != "disconnect":
+                        says = f"{driver.device.address}: a mistake in this program, ZeroDivisionError('of a test'); please report it"
+                        assert driver.metrics.why.startswith(says)
+                await until(lambda: len(servers._listeners["d0"]._server.iserver._external_sessions) == 0, 2.0)  # none is left behind
+                await proxy.accept()
+                await until(lambda: up(driver), 5.0, lambda: driver.metrics.why)
+            with monkeypatch.context() as patch:  # and as it is left
+                await proxy.refuse()
+                patch.setattr(f"drivers.opcua.{where}", mistaken)
+                async with open_driver(behind(device, proxy), data=Path(), timeout=0.5) as driver:
+                    await until(lambda: tried(driver, 1), 2.0, lambda: driver.metrics)
+        gc.collect()
+        await asyncio.sleep(0)
+
+    with caplog.at_level("ERROR"):
+        run(main)
+    assert unheard == []
+    said = [record for record in caplog.records if record.name == "drivers.opcua"]
+    assert len(said) == (2 if where == "disconnect" else 1), said  # once for each driver, not at each try
+    assert said[0].getMessage() == "d0 is tried again after a mistake in this program; please report it"
+    assert said[0].exc_info is not None
 
 
 def test_a_server_that_announces_gigabytes_before_it_is_trusted_is_not_listened_to(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from drivers.opcua_browse import Bounds, Survey, walk
 from drivers.opcua_client import disconnect, new_client
 from drivers.opcua_pki import Pki
 from drivers.tags import Quality
-from tests.faults.framing import Uacp
-from tests.faults.proxy import Corrupt, Proxy
+from tests.faults.framing import Uacp, service
+from tests.faults.proxy import Corrupt, Proxy, Rewrite
 from tests.integration.foreign_opcua import PASSWORD, PROFILE, URI, USER, Foreign, foreign_server, good, reads
 from tests.integration.waiting import widened
-from tests.unit.test_opcua_pki import make
+from tests.unit.test_opcua_pki import ODD, make
 
 pytestmark = pytest.mark.wire
 
@@ -218,6 +218,20 @@ def test_a_password_is_encrypted_for_a_trusted_server_or_not_sent(server: Foreig
             await refusal(driver, "is not trusted")
             Pki(tmp_path).trust(str(next(Pki(tmp_path).entries("rejected")).path))
             await good(driver)
+
+    asyncio.run(main())
+
+
+def test_a_password_is_not_sent_where_what_is_shown_is_no_certificate(server: Foreign, tmp_path: Path, password: Path) -> None:
+    old, new = ODD["1 is not a valid X509 version"]
+
+    async def main() -> None:
+        named = server.device("none", user=USER, password_file=password.name)
+        async with Proxy("127.0.0.1", named.address.port, Uacp, service) as proxy:
+            proxy.add(Rewrite(lambda message: message.replace(old, new)))
+            behind = replace(named, address=replace(named.address, port=proxy.port))
+            async with open_driver(behind, data=tmp_path, timeout=3.0) as driver:
+                await refusal(driver, "the server sent bytes that are no certificate: 1 is not a valid X509 version")
 
     asyncio.run(main())
 
