@@ -200,28 +200,30 @@ def issued_by(
     trusted: Iterable[x509.Certificate],
     known: Sequence[x509.Certificate],
     revoked: Iterable[x509.CertificateRevocationList],
-    now: datetime,
+    now: datetime | None,
 ) -> list[x509.Certificate]:
     """Return the issuers from a certificate up to one that is trusted; empty when no such path is valid, in its time and not revoked.
 
-    `known` issuers may stand on the path, but it ends at a `trusted` one. An issuer whose revocation list is here has to have signed it.
+    Times do not matter if `now` is None. `known` issuers may stand on the path, but it ends at a `trusted` one. An issuer whose revocation
+    list is here has to have signed it.
     """
     roots, between = [one for one in trusted if may_issue(one)], [one for one in known if may_issue(one)]
     lists = tuple(revoked)
-    path = list[x509.Certificate]()
-    below = certificate
-    for _ in range(_LONGEST_CHAIN):
+    tried = [certificate]
+    paths = [[certificate]]
+    for path in paths:  # the shortest first; an authority may have several certificates for one key, and only some of them lead on
+        below = path[-1]
         for issuer in (*roots, *between):
-            if issuer.subject == below.issuer and _signed(below, issuer) and _in_time(issuer, now) and not _revoked(below, issuer, lists):
-                break
-        else:
-            return []
-        path.append(issuer)
-        if issuer in roots:
-            return path if _short_enough(path) else []
-        if issuer == below:
-            return []
-        below = issuer
+            if issuer in tried or issuer.subject != below.issuer or not _signed(below, issuer):
+                continue
+            if not _in_time(issuer, now) or _revoked(below, issuer, lists):
+                continue
+            if issuer not in roots:
+                tried.append(issuer)
+                if len(path) < _LONGEST_CHAIN:
+                    paths.append([*path, issuer])
+            elif _short_enough([*path[1:], issuer]):
+                return [*path[1:], issuer]
     return []
 
 
@@ -234,8 +236,8 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return algorithm is not None and algorithm.name not in _WEAK
 
 
-def _in_time(certificate: x509.Certificate, now: datetime) -> bool:
-    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+def _in_time(certificate: x509.Certificate, now: datetime | None) -> bool:
+    return now is None or certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
 def _short_enough(path: Sequence[x509.Certificate]) -> bool:

@@ -8,7 +8,6 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,11 +119,14 @@ class SecuredClient(Client):
             raise NotSecured(str(error)) from None
 
     async def recheck(self) -> None:
-        """Raise `NotSecured` when the server is trusted no more. A running link is not cut for the age of a certificate: there was an alarm."""
-        if self._checked is None or self._pki is None or any(one.not_valid_after_utc < datetime.now(UTC) for one in self.certificates):
+        """Raise `NotSecured` when the server is trusted no more. A running link is not cut by the clock, nor for the age of a certificate.
+
+        Of that there is an alarm, and no new connection.
+        """
+        if self._checked is None or self._pki is None:
             return
         try:
-            await asyncio.to_thread(self._pki.check, *self._checked, self._host)
+            await asyncio.to_thread(self._pki.check, *self._checked, self._host, running=True)
         except CertificateRefused as error:
             raise NotSecured(str(error)) from None
 

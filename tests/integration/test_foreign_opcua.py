@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from drivers.driver import DeviceEvent, Driver, WriteResult
 from drivers.opcua_browse import Bounds, Survey, walk
 from drivers.opcua_client import disconnect, new_client
 from drivers.opcua_pki import Pki
+from drivers.opcua_security import SecuredClient
 from drivers.tags import Quality
 from tests.faults.framing import Uacp, service
 from tests.faults.proxy import Corrupt, Proxy, Rewrite
@@ -265,6 +266,52 @@ def test_trust_that_is_taken_away_ends_a_running_link(server: Foreign, tmp_path:
             await good(driver)
 
     monkeypatch.setattr("drivers.opcua._RECHECK", 0.2)
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("step", [timedelta(days=-2), timedelta(days=400), timedelta(days=2200)])
+def test_the_clock_neither_ends_a_running_link_nor_keeps_one_that_is_trusted_no_more(
+    server: Foreign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: timedelta
+) -> None:
+    """It is put back before the server's certificate begins, or on to when that has expired, or our own too."""
+    stepped = timedelta(0)
+    looks = 0
+    recheck = SecuredClient.recheck
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls.fromtimestamp((datetime.now(tz) + stepped).timestamp(), tz)
+
+    async def looked(client: SecuredClient) -> None:
+        nonlocal looks
+        await recheck(client)
+        looks += 1
+
+    async def main() -> None:
+        nonlocal stepped
+        data = server.data(tmp_path)
+        async with open_driver(server.device(), data=data, timeout=3.0) as driver:
+            await good(driver)
+            stepped, before = step, looks
+            end = time.monotonic() + 8.0
+            while looks < before + 3:
+                await driver.read()
+                assert driver.metrics.losses == 0, driver.metrics.why
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            [trusted] = Pki(data).entries("trusted")
+            trusted.path.unlink()
+            end = time.monotonic() + 8.0
+            while driver.metrics.losses == 0:
+                await driver.read()
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+            assert "is not trusted; compare its fingerprint" in driver.metrics.why
+
+    monkeypatch.setattr("drivers.opcua._RECHECK", 0.1)
+    monkeypatch.setattr("drivers.opcua_pki.datetime", Clock)
+    monkeypatch.setattr(SecuredClient, "recheck", looked)
     asyncio.run(main())
 
 

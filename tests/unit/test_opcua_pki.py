@@ -120,10 +120,10 @@ def put(pki: Pki, kind: str, certificate: x509.Certificate) -> Path:
     return path
 
 
-def refused(pki: Pki, *certificates: x509.Certificate | bytes, uri: str = URI, host: str = HOST) -> str:
+def refused(pki: Pki, *certificates: x509.Certificate | bytes, uri: str = URI, host: str = HOST, running: bool = False) -> str:
     blob = b"".join(one if isinstance(one, bytes) else der(one) for one in certificates)
     with pytest.raises(CertificateRefused) as caught:
-        pki.check(blob, uri, host)
+        pki.check(blob, uri, host, running=running)
     return str(caught.value)
 
 
@@ -319,6 +319,44 @@ def test_issuers_between_are_taken_from_the_server_or_the_store_but_trusted_only
     assert "is not trusted" in refused(pki, press, old.certificate)
     deep = authority("deep", by=between)
     assert "is not trusted" in refused(pki, make(by=deep).certificate, deep.certificate, between.certificate)  # deeper than the root allows
+
+
+@pytest.mark.parametrize("when", [{"begins": NOW - 9 * DAY, "ends": NOW - DAY}, {"begins": NOW + DAY}])
+def test_a_running_link_is_judged_by_trust_and_revocation_and_not_by_the_time(pki: Pki, when: dict[str, datetime]) -> None:
+    """Its certificates may have expired meanwhile, or the clock may have been put back."""
+    works = authority(**when)  # type: ignore[arg-type]
+    roots = put(pki, "trusted", works.certificate)
+    press = make(by=works, **when).certificate  # type: ignore[arg-type]
+    alone = make("mill", uri="urn:plant:mill", **when).certificate  # type: ignore[arg-type]
+    direct = put(pki, "trusted", alone)
+    assert pki.check(der(press), URI, HOST, running=True) == [press, works.certificate]
+    assert pki.check(der(alone), "urn:plant:mill", HOST, running=True) == [alone]
+    for certificate, uri in [(press, URI), (alone, "urn:plant:mill")]:
+        assert any(says in refused(pki, certificate, uri=uri) for says in ("expired on", "is not valid before"))
+    entry = x509.RevokedCertificateBuilder(press.serial_number, NOW - DAY).build()
+    builder = x509.CertificateRevocationListBuilder(works.certificate.subject, NOW - DAY, NOW + DAY).add_revoked_certificate(entry)
+    (pki.folder / "crl").mkdir()
+    (pki.folder / "crl" / "works.crl").write_bytes(builder.sign(works.key, hashes.SHA256()).public_bytes(Encoding.DER))
+    assert "is not trusted" in refused(pki, press, running=True)
+    (pki.folder / "crl" / "works.crl").unlink()
+    assert pki.check(der(press), URI, HOST, running=True)
+    roots.unlink()
+    direct.unlink()
+    assert "is not trusted" in refused(pki, press, running=True)
+    assert "is not trusted" in refused(pki, alone, uri="urn:plant:mill", running=True)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_old_certificate_of_an_authority_does_not_hide_the_path_through_its_new_one(pki: Pki, running: bool) -> None:
+    """Both have one key; the old one's issuer is trusted no more."""
+    root = authority("root")
+    new = authority("between", by=root)
+    olds = [authority("between", by=authority("gone"), ends=ends) for ends in (NOW - timedelta(hours=1), NOW + DAY)]
+    put(pki, "trusted", root.certificate)
+    press = make(by=new).certificate
+    for sent in ([new, *olds], [*olds, new]):
+        blob = b"".join(map(der, [press, *(one.certificate for one in sent)]))
+        assert pki.check(blob, URI, HOST, running=running) == [press, new.certificate, root.certificate]
 
 
 def test_an_application_issues_nothing_though_its_certificate_says_it_may(pki: Pki) -> None:
