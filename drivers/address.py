@@ -14,6 +14,7 @@ Policy = Literal["none", "Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha2
 _NETWORK: Final = ("modbus-tcp", "modbus-tls", "modbus-rtu-tcp", "opc.tcp")
 _TCP: Final = ("modbus-tcp", "modbus-tls")
 _SERIAL: Final = ("modbus-rtu", "serial")
+_FASTEST: Final = 100_000_000  # [baud] more than any serial port; a system has no room for just any number
 _EXPECTED: Final = (
     "expected opc.tcp://HOST:PORT, modbus-tcp://HOST:PORT?unit=N, modbus-tls://HOST:PORT?unit=N, modbus-rtu-tcp://HOST:PORT?unit=N&baud=19200, "
     "modbus-rtu:PATH?unit=N&baud=19200&parity=E or serial:PATH?baud=9600"
@@ -64,8 +65,8 @@ class Address:
         if not (0 if url.scheme in _TCP else 1) <= unit <= (255 if url.scheme in _TCP else 247):
             what = "0 to 255" if url.scheme in _TCP else "1 to 247 on a serial line, where 0 is for all and never answers"
             raise AddressError(f"{text!r}: expected unit {what}, got {unit}")
-        if baud <= 0:
-            raise AddressError(f"{text!r}: expected baud above 0, got {baud}")
+        if not 0 < baud <= _FASTEST:
+            raise AddressError(f"{text!r}: expected baud 1 to {_FASTEST}, got {baud}")
         if parity not in ("N", "E", "O") or bits not in (7, 8) or stop not in (1, 2) or (bits == 7 and url.scheme != "serial"):
             raise AddressError(f"{text!r}: expected parity N, E or O, stop 1 or 2, and bits 8 (7 on serial: only)")
         line = {"unit": unit, "baud": baud, "parity": parity, "bits": bits, "stop": stop}

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+import termios
 from typing import Final
 
 __all__ = ["words_for"]
@@ -27,6 +28,8 @@ def words_for(error: Exception) -> str:
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, socket.gaierror):
         return "nobody knows a host of that name"
+    if isinstance(error, termios.error) and error.args and isinstance(error.args[0], int):  # no OSError, but it has its number
+        return _words(error.args[0])
     if isinstance(error, OSError):
         # a host with several addresses has an error for each, and only their words
         numbers = [error.errno] if error.errno else [int(number) for number in _NUMBER.findall(str(error))]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, Async
 from drivers.address import Address
 from drivers.failures import words_for
 from drivers.modbus_frames import LinkDown
+from drivers.serial_settings import CANNOT_OPEN, not_taken, refused_by
 
 __all__ = ["Connection", "client_context", "connect", "own_certificate"]
 
@@ -68,16 +70,23 @@ async def connect(address: Address, data: Path, within: float) -> Connection:
         told = words_for(error) if error.errno else "it ends the handshake"
         why = f"no TLS with {where}: {told}; check that it speaks TLS at this port; {own_certificate(data)}"
         raise LinkDown("connect", why, sent=False) from error
-    except (OSError, ValueError) as error:
-        raise LinkDown("connect", f"cannot connect to {where}: {words_for(error)}; {hint}", sent=False) from error
+    except CANNOT_OPEN as error:
+        told = refused_by(error, Path(where), address) or f"{words_for(error)}; {hint}"
+        raise LinkDown("connect", f"cannot connect to {where}: {told}", sent=False) from error
     if address.serial:
         try:
             await asyncio.sleep(0)  # its transport starts to listen in the loop's next turns
             await asyncio.sleep(0)
-        except asyncio.CancelledError:
+            fd: int = transport.sync_serial.fileno()
+            if why := not_taken(fd, address):
+                raise LinkDown("connect", f"cannot connect to {where}: {why}", sent=False)
+        except termios.error as error:  # it was pulled out at once
+            transport.close()
+            raise LinkDown("connect", f"cannot connect to {where}: {words_for(error)}; {hint}", sent=False) from error
+        except (LinkDown, asyncio.CancelledError):
             transport.close()
             raise
-        return Connection(transport, transport.sync_serial.fileno())
+        return Connection(transport, fd)
     if tls := transport.get_extra_info("ssl_object"):
         expires = ssl.cert_time_to_seconds(tls.getpeercert()["notAfter"])
         days = min(days, (expires - time.time()) / _DAY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import termios
 from collections import deque
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from drivers.address import Address
 from drivers.dialogue_lines import Lines
 from drivers.driver import ErrorKind
 from drivers.failures import words_for
+from drivers.serial_settings import CANNOT_OPEN, not_taken, refused_by
 
 __all__ = ["PortLost", "SerialPort"]
 
@@ -65,10 +67,18 @@ class SerialPort:
                 write_timeout=0,
                 exclusive=True,
             )
-        except (OSError, ValueError) as error:  # pyserial's own error is an OSError
-            raise PortLost(
-                "connect", f"cannot open {self.path}: {words_for(error)}; check that the serial port exists and that nobody else has it"
-            ) from error
+            try:
+                why = not_taken(port.fileno(), address)
+            except termios.error:
+                port.close()
+                raise
+        except CANNOT_OPEN as error:
+            hint = "check that the serial port exists and that nobody else has it"
+            why = refused_by(error, self.path, address) or f"{words_for(error)}; {hint}"
+            raise PortLost("connect", f"cannot open {self.path}: {why}") from error
+        if why:
+            port.close()
+            raise PortLost("connect", f"cannot open {self.path}: {why}")
         self._port, self._why = port, ""
         self._lines.clear()
         asyncio.get_running_loop().add_reader(port.fileno(), self._readable)

@@ -514,6 +514,35 @@ def test_a_port_is_for_one(tmp_path: Path) -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("address", "refused"), [("serial:lines/a?parity=E&bits=7", "parity=E and bits=7"), ("modbus-rtu:lines/a?unit=1&parity=O", "parity=O")]
+)
+def test_a_port_that_does_not_take_its_settings_is_lost_and_says_which(address: str, refused: str, tmp_path: Path) -> None:
+    """A pseudo-terminal has 8 bits and no parity; at the first try the system says nothing of it, later it refuses: told in the same words."""
+
+    async def main() -> None:
+        where = Address.parse(address)
+        profile = quick(BALANCE) if where.scheme == "serial" else load_profile(profile_folder() / "weigh_hopper.toml")
+        hand = Hand(tmp_path / "lines/a", speak())
+        await hand.open()
+        try:
+            async with open_driver(Device("scale", profile, where), data=tmp_path, timeout=0.5) as driver:
+                tries = set[int]()
+
+                async def tried_again() -> bool:
+                    assert (await driver.read()).quality.min() == Quality.BAD
+                    assert f"lines/a: it does not take {refused}; use an adapter that does" in driver.metrics.why
+                    tries.add(driver.metrics.errors["connect"])
+                    return len(tries) > 2
+
+                await until(tried_again)
+                assert not driver.metrics.connected
+        finally:
+            await hand.close()
+
+    run(main)
+
+
 def test_the_simulated_plant_serves_both(tmp_path: Path) -> None:
     listed = [{"name": profile.id, "profile": profile.id, "address": f"serial:lines/{profile.id}"} for profile in (BALANCE, TRANSMITTER)]
     (tmp_path / "devices.json").write_text(json.dumps([*listed, {"name": "h", "profile": "weigh_hopper", "address": "modbus-tcp://127.0.0.1:0"}]))

@@ -53,6 +53,7 @@ def test_the_demo_cell_is_good() -> None:
         ('profile = "shredder"', 'profile = "shreder"', "no device profile 'shreder'; did you mean 'shredder'?"),
         ('profile = "shredder"', 'profile = "my_pump"', "one of your own is my_pump.toml beside the cell file"),
         ("lines/wash?unit=1", "lines/wash?unti=1", "no option 'unti'; there are unit, baud, parity, bits and stop"),
+        ("lines/wash?unit=1", "lines/wash?unit=1&baud=9600000000", "expected baud 1 to 100000000, got 9600000000"),
         ('"modbus-rtu:lines/wash?unit=1', '"modbus-rut:lines/wash?unit=1', "no scheme 'modbus-rut'; did you mean 'modbus-rtu'?"),
         ('"modbus-rtu:lines/wash?unit=1', '"modbus-rtu:lines/wash?unit=300', "expected unit 1 to 247 on a serial line, where 0 is for all"),
         ('address = "opc.tcp://127.0.0.1:4841"', 'address = "modbus-tcp://127.0.0.1:502"', "speaks modbus, but profile shredder is opcua"),

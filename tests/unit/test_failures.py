@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import ssl
+import termios
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def test_a_serial_port_that_is_not_there_or_taken(tmp_path: Path) -> None:
         with pytest.raises(serial.SerialException) as taken:
             serial.Serial(path, exclusive=True)
     assert words_for(taken.value) == "another program uses it"
+
+
+def test_a_setting_that_a_port_refuses_is_no_error_of_the_system_but_has_its_number() -> None:
+    with (Path(os.devnull)).open("rb") as none, pytest.raises(termios.error) as refused:
+        termios.tcgetattr(none)
+    assert words_for(refused.value) == "inappropriate ioctl for device"
 
 
 def test_tls_that_is_none() -> None:
