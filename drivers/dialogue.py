@@ -166,6 +166,8 @@ class Dialogue(BaseModel):
             raise ValueError("identity: expected a command and its answer, by which the instrument is known and the line is brought into step")
         if self.identity is not None and not self.identity.send:
             raise ValueError("identity: expected what to send")
+        if "\0" in self.terminator and self.checksum == "none":
+            raise ValueError("terminator: a byte that came with a wrong parity bit is a NUL too, and would end a line; that takes a checksum")
         lines: list[_Line] = [
             *self.replies.values(),
             *(answer for answer in (self.identity, self.refusal) if answer is not None),

@@ -81,7 +81,9 @@ def frame(dialogue: Dialogue, text: str) -> bytes:
 
 
 def unframe(dialogue: Dialogue, line: bytes) -> str:
-    """Return what a line says; raise `BadLine` when its checksum or a byte is wrong."""
+    """Return what a line says; raise `BadLine` when its checksum or a byte is wrong. A NUL stands for a byte that came with a wrong parity bit."""
+    if 0 in line:
+        raise BadLine(f"a NUL is in {line!r}: a byte with a wrong parity or stop bit; check parity, baud rate and cable")
     if dialogue.checksum != "none":
         line, found = line[:-2], line[-2:]
         if found.upper() != (expected := _SUMS[dialogue.checksum](line).encode()):

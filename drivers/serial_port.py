@@ -16,7 +16,7 @@ from drivers.address import Address
 from drivers.dialogue_lines import Lines
 from drivers.driver import ErrorKind
 from drivers.failures import words_for
-from drivers.serial_settings import CANNOT_OPEN, not_taken, refused_by
+from drivers.serial_settings import CANNOT_OPEN, mark_errors, not_taken, refused_by
 
 __all__ = ["PortLost", "SerialPort"]
 
@@ -69,6 +69,7 @@ class SerialPort:
             )
             try:
                 why = not_taken(port.fileno(), address)
+                mark_errors(port.fileno())
             except termios.error:
                 port.close()
                 raise

@@ -10,10 +10,10 @@ from typing import Final
 
 from drivers.address import Address
 
-__all__ = ["CANNOT_OPEN", "not_taken", "refused_by"]
+__all__ = ["CANNOT_OPEN", "mark_errors", "not_taken", "refused_by"]
 
 CANNOT_OPEN: Final = (OSError, ValueError, termios.error)  # what pyserial raises: its own is an OSError, a setting that is refused is none
-_CFLAG: Final = 2  # of what tcgetattr returns
+_IFLAG, _CFLAG = 0, 2  # of what tcgetattr returns
 _PARITY: Final = {"N": 0, "E": termios.PARENB, "O": termios.PARENB | termios.PARODD}
 _BITS: Final = {7: termios.CS7, 8: termios.CS8}
 _STOP: Final = {1: 0, 2: termios.CSTOPB}
@@ -44,3 +44,15 @@ def refused_by(error: Exception, path: Path, address: Address) -> str:
             finally:
                 os.close(fd)
     return ""
+
+
+def mark_errors(fd: int) -> None:
+    """Let each byte with a wrong parity bit or stop bit, and each break of the line, come as a NUL. Raise `termios.error`.
+
+    pyserial has the check off, and so such a byte comes as if it were right. With what others may have left on, it would be taken out of
+    its line (IGNPAR), or a break would take all that came before it (BRKINT).
+    """
+    settings = termios.tcgetattr(fd)
+    settings[_IFLAG] |= termios.INPCK
+    settings[_IFLAG] &= ~(termios.IGNPAR | termios.PARMRK | termios.IGNBRK | termios.BRKINT | termios.ISTRIP)
+    termios.tcsetattr(fd, termios.TCSANOW, settings)

@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import sys
+import termios
 import time
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -539,6 +540,44 @@ def test_a_port_that_does_not_take_its_settings_is_lost_and_says_which(address: 
                 assert not driver.metrics.connected
         finally:
             await hand.close()
+
+    run(main)
+
+
+def test_the_parity_of_each_byte_is_checked_whatever_was_set_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with by_hand(tmp_path, speak()) as (hand, driver):
+            near = os.open(hand.path, os.O_RDWR | os.O_NOCTTY)
+            try:
+                left = termios.tcgetattr(near)
+                left[0] |= termios.IGNPAR | termios.BRKINT | termios.PARMRK | termios.ISTRIP
+                termios.tcsetattr(near, termios.TCSANOW, left)
+                assert await good(driver)
+                flags = termios.tcgetattr(near)[0]
+            finally:
+                os.close(near)
+            assert flags & termios.INPCK
+            assert not flags & (termios.IGNPAR | termios.BRKINT | termios.IGNBRK | termios.PARMRK | termios.ISTRIP)
+
+    run(main)
+
+
+def test_a_line_with_a_byte_that_came_wrong_is_no_value(tmp_path: Path) -> None:
+    """The pattern would pass over it: of -123.45 kg it would make 23.45 kg."""
+
+    async def main() -> None:
+        profile = quick(BALANCE)
+        assert profile.dialogue is not None
+        weight = profile.dialogue.replies["weight"].model_copy(update={"expect": "S (?P<status>S).*?(?P<value>-?[0-9.]+) (?P<unit>kg)"})
+        weight.__dict__.pop("pattern", None)
+        lenient = quick(BALANCE, replies={**profile.dialogue.replies, "weight": weight})
+        async with by_hand(tmp_path, speak(SI="S S    -123.45 kg"), lenient) as (hand, driver):
+            assert await good(driver)
+            assert value(driver, await fresh(driver), "weight") == (-123.45, Quality.GOOD)
+            hand.says = speak(SI="S S    -\x0023.45 kg")
+            found, quality = value(driver, await fresh(driver), "weight")
+            assert (math.isnan(found), quality) == (True, Quality.BAD)
+            assert "a byte with a wrong parity or stop bit" in driver.wrong["weight"]
 
     run(main)
 

@@ -44,6 +44,7 @@ CHANGES = [
     ('send = "TA {value', "{value:.2f}", "{value:.2q}", "send"),
     ('send = "TA {other', "TA {value:.2f}", "TA {other}", "expected one {value} with its format"),
     ("longest =", "longest = 64", "longest = 16", "more than 16"),
+    ("terminator =", r'terminator = "\r\n"', r'terminator = "\u0000"', "would end a line; that takes a checksum"),
     ("longest =", "longest = 64", "longest = 300", "less than or equal to 256"),
     ("[dialogue.replies.weight]", 'send = "SI"', 'send = ""', "what to send for each reply, or stream = true"),
     ("timeout =", '"500 ms"', '"500"', "a time with its eu"),
@@ -163,6 +164,20 @@ def test_a_command_holds_its_value_in_its_format() -> None:
     assert Write(send="TA {value:.2f} kg", expect="OK", example="OK").command(7.5) == "TA 7.50 kg"
     assert Write(send="R{value:d}", expect="OK", example="OK").command(1.0) == "R1"
     assert Write(send="{value:+06.1f}", expect="OK", example="OK").command(-2.25) == "-002.2"
+
+
+def test_a_line_in_which_a_byte_came_wrong_says_nothing_of_any_kind() -> None:
+    """With the parity checked such a byte is a NUL, which many a pattern would pass over, and no checksum is needed to see it."""
+    dialogue = load_profile(profile_folder() / "balance.toml").dialogue
+    assert dialogue is not None
+    for encoding in ("ascii", "latin-1"):
+        profiled = dialogue.model_copy(update={"encoding": encoding})
+        for line in (b"S S    \x0023.45 kg", b"\x00S S     123.45 kg", b"S S     123.45 kg\x00", b"\x00", b'I4 A "01\x0080011"'):
+            with pytest.raises(BadLine, match="a byte with a wrong parity or stop bit"):
+                unframe(profiled, line)
+    summed = dialogue.model_copy(update={"checksum": "sum"})
+    with pytest.raises(BadLine, match="a byte with a wrong parity or stop bit"):
+        unframe(summed, b"A\x0041")
 
 
 def test_what_a_dialogue_takes_of_its_line() -> None:
