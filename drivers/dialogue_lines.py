@@ -3,6 +3,8 @@ r"""Bytes of a serial line to lines, lines to values. Pure.
 >>> lines = Lines(b"\r\n", 128)
 >>> lines.feed(b"S S   1.00 g\r\nS S   1.0"), lines.feed(b"1 g\r\n")
 ([b'S S   1.00 g'], [b'S S   1.01 g'])
+>>> Lines(b"\r\n", 128, stream=True).feed(b"3.45 kg\r\n  -123.45 kg\r\n")
+[b'  -123.45 kg']
 >>> xor_sum(b"PH 7.00;"), plain_sum(b"PH 7.00;")
 ('1A', 'B8')
 """
@@ -30,13 +32,21 @@ class BadLine(ValueError):
 
 
 class Lines:
-    """Cuts what comes into lines. One that is longer than `longest` [bytes] is dropped to its end, and counted."""
+    """Cuts what comes into lines. One that is longer than `longest` [bytes] is dropped to its end, and counted.
 
-    def __init__(self, terminator: bytes, longest: int) -> None:
-        self._terminator, self._longest = terminator, longest
-        self._rest = b""
-        self._skipping = False
+    What comes first in a `stream` may be the tail of a line, and a value of its own (-123.45 kg without its first four bytes): it is passed
+    over to the first terminator, and `begun` is false until then.
+    """
+
+    def __init__(self, terminator: bytes, longest: int, *, stream: bool = False) -> None:
+        self._terminator, self._longest, self._stream = terminator, longest, stream
         self.dropped = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin at a line that was opened: nothing is known of what came before."""
+        self._rest, self._skipping = b"", self._stream
+        self.begun = not self._stream
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that end in `data`, without their terminators; empty ones are none."""
@@ -45,7 +55,7 @@ class Lines:
         for line in whole:
             if self._skipping or len(line) > self._longest:
                 self.dropped += not self._skipping
-                self._skipping = False
+                self._skipping, self.begun = False, True
             elif line:
                 found.append(line)
         if len(self._rest) > self._longest + len(self._terminator):
@@ -55,7 +65,7 @@ class Lines:
         return found
 
     def clear(self) -> None:
-        """Forget what has come of a line."""
+        """Forget what has come of a line; what comes next is looked at from its first byte."""
         self._rest, self._skipping = b"", False
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from drivers.device import Device
 from drivers.dialogue import Answer, Write
 from drivers.dialogue_lines import BadLine, Lines, frame, read_value, unframe
-from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
+from drivers.driver import NOT_YET, Driver, Reading, WriteOutcome, WriteResult
 from drivers.pause import Pause
 from drivers.serial_port import PortLost, SerialPort
 from drivers.tags import FloatArray, Quality, QualityArray
@@ -53,7 +53,7 @@ class SerialAsciiDriver(Driver):
         self._dialogue = dialogue = profile.dialogue
         # one command and one that reads it back, however slow the instrument is
         super().__init__(device, timeout=timeout if dialogue.stream else max(timeout, 2.0 * (dialogue.timeout + dialogue.pause)))
-        self._lines = Lines(dialogue.terminator.encode(), dialogue.longest)
+        self._lines = Lines(dialogue.terminator.encode(), dialogue.longest, stream=dialogue.stream)
         self._port = SerialPort(data / device.address.path, device.address, self._lines)
         self._lock = asyncio.Lock()
         self._pause = Pause()
@@ -61,6 +61,8 @@ class SerialAsciiDriver(Driver):
         self._in_step = False  # the last answer was the one that was asked for
         self._quiet_until = 0.0  # [s, monotonic]
         self._understood = 0.0  # [s, monotonic] when a line was last understood
+        self._begun = False  # the first whole line of a stream is on its way
+        self._speaks = False  # and one was understood since the port was opened
         self._dropped = 0  # lines of the port that have been counted
         self._unanswered: dict[str, str] = {}  # what is wrong with a reply, as it was logged; a signal may have the same name
         self._misread: dict[str, str] = {}  # what is wrong with a signal of a line that was understood, as it was logged
@@ -106,6 +108,8 @@ class SerialAsciiDriver(Driver):
             except PortLost as error:
                 return self._give_up(error)
             self._pause.succeeded()
+            if self._dialogue.stream and not self._speaks:
+                return self._lost(None, NOT_YET)
             now = loop.time()
             self.metrics.reads += 1
             self._tell(up=True)
@@ -125,7 +129,7 @@ class SerialAsciiDriver(Driver):
         """Bring the values up to date; raise `PortLost` when the instrument does not answer."""
         loop = asyncio.get_running_loop()
         if self._port.open():
-            self._understood = loop.time()
+            self._understood, self._begun, self._speaks = loop.time(), False, False
         if self._dialogue.stream:
             await self._listen(deadline)
             return
@@ -169,6 +173,8 @@ class SerialAsciiDriver(Driver):
         for received, line in lines:
             self._hear(received, line)
         self._count_dropped()
+        if self._lines.begun and not self._begun:  # its tail was passed over: the line behind it has a `timeout` of its own
+            self._begun, self._understood = True, max(self._understood, self._port.heard)
         if loop.time() - self._understood >= self._dialogue.timeout:
             raise PortLost("timeout", f"{self._port.path} has sent nothing that is understood for {self._dialogue.timeout:g} s")
 
@@ -181,7 +187,7 @@ class SerialAsciiDriver(Driver):
             return
         for name, answer in self._replies.items():
             if match := answer.pattern.fullmatch(text):
-                self._understood = received
+                self._understood, self._speaks = received, True
                 self._take(name, answer, match, received)
                 return
         self._count("reply")
@@ -210,9 +216,10 @@ class SerialAsciiDriver(Driver):
         dialogue, port, loop = self._dialogue, self._port, asyncio.get_running_loop()
         if not self._in_step and self._quiet_until > loop.time():
             await asyncio.sleep(min(self._quiet_until, deadline) - loop.time())
-        if (silence := port.heard + dialogue.pause - loop.time()) > 0.0:
-            await asyncio.sleep(silence)
-        port.drain()
+        if dialogue.stream:
+            port.drain()
+        else:
+            await self._silence(deadline)
         self._in_step = False
         port.send(frame(dialogue, send))
         until, other = min(loop.time() + dialogue.timeout, deadline), ""
@@ -225,20 +232,35 @@ class SerialAsciiDriver(Driver):
                 if other:
                     raise _Unexpected(other) from None
                 raise PortLost("timeout", f"no answer to {send!r} on {port.path} within {dialogue.timeout:g} s") from None
-            except BadLine as error:
-                text, other = "", str(error)
-            if dialogue.echo and text == send:
-                continue
-            if match := pattern.fullmatch(text):
-                self._in_step = True
-                return match
-            if dialogue.refusal is not None and dialogue.refusal.pattern.fullmatch(text) and not skip:
-                self._in_step = True
-                raise _Refused(f"{send!r} is answered {text!r}")
-            other = other or f"{send!r} is answered {text!r}"
+            except BadLine as error:  # it is no answer, not even where the pattern takes anything
+                other = str(error)
+            else:
+                if dialogue.echo and text == send:
+                    continue
+                if match := pattern.fullmatch(text):
+                    self._in_step = True
+                    return match
+                if dialogue.refusal is not None and dialogue.refusal.pattern.fullmatch(text) and not skip:
+                    self._in_step = True
+                    raise _Refused(f"{send!r} is answered {text!r}")
+                other = other or f"{send!r} is answered {text!r}"
             if not skip:
                 self._quiet_until = loop.time() + dialogue.timeout
                 raise _Unexpected(other)
+
+    async def _silence(self, deadline: float) -> None:
+        """Wait until nothing has come for the `pause`, and forget what has; raise `PortLost` when the instrument does not stop.
+
+        Of a line that has begun (somebody pressed its print key) the tail would come behind the command, as its answer.
+        """
+        dialogue, port, loop = self._dialogue, self._port, asyncio.get_running_loop()
+        now = loop.time()
+        until = max(min(now + dialogue.timeout, deadline), now + dialogue.pause)
+        while (left := port.heard + dialogue.pause - loop.time()) > 0.0 or port.drain():
+            if loop.time() >= until:
+                why = f"{port.path} is never silent for {dialogue.pause:g} s; let the instrument send only when it is asked, or declare a stream"
+                raise PortLost("reply", why)
+            await asyncio.sleep(left)
 
     def _take(self, name: str, answer: Answer, match: re.Match[str], received: float) -> None:
         """Take the values of a line."""

@@ -81,7 +81,7 @@ class SerialPort:
             port.close()
             raise PortLost("connect", f"cannot open {self.path}: {why}")
         self._port, self._why = port, ""
-        self._lines.clear()
+        self._lines.begin()
         asyncio.get_running_loop().add_reader(port.fileno(), self._readable)
         return True
 
@@ -133,12 +133,14 @@ class SerialPort:
         if sent < len(data):
             raise PortLost("drop", f"{self.path} does not take a command: {why}")
 
-    def drain(self) -> None:
-        """Forget what has come, and what the system still holds of it."""
+    def drain(self) -> bool:
+        """Forget what has come, and what the system still holds of it; return whether it held something: then more may be on its way."""
+        before = self.heard
         if self.is_open:
             self._readable()
         self._come.clear()
         self._lines.clear()
+        return self.heard > before
 
     def take(self) -> list[tuple[float, bytes]]:
         """Return the lines that have come, oldest first; raise `PortLost`."""

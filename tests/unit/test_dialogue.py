@@ -122,6 +122,19 @@ def test_a_line_that_is_too_long_is_dropped_to_its_end_and_counted() -> None:
     assert lines.dropped == 2
 
 
+@given(st.integers(0, 30), st.integers(1, 7))
+def test_of_a_stream_nothing_counts_before_the_first_terminator(start: int, size: int) -> None:
+    line = b"  -123.45 kg\r\n"
+    come = (3 * line)[start:]
+    lines = Lines(b"\r\n", 16, stream=True)
+    for _ in range(2):
+        assert not lines.begun
+        found = [line for place in range(0, len(come), size) for line in lines.feed(come[place : place + size])]
+        assert found == [line.removesuffix(b"\r\n")] * (come.count(b"\r\n") - 1)
+        assert (lines.begun, lines.dropped) == (True, 0)
+        lines.begin()
+
+
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60))
 def test_what_is_framed_is_unframed(text: str) -> None:
     for name in ("balance", "ph_transmitter"):
