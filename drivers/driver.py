@@ -194,6 +194,13 @@ class Driver(ABC):
     async def read(self) -> Reading:
         """Return all signals of the profile, in its order; NaN and BAD for what could not be read."""
 
+    def same(self, signal: str, one: float, other: float) -> bool:
+        """Whether two values of a signal [its eu], which it can have, are one to the device: it is sent the same for both.
+
+        What a write of `one` sends may be coarser than `one` (a step of an integer, a format with a decimal): the device then reads back as `other`.
+        """
+        return one == other
+
     @abstractmethod
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each] and read them back; one outcome per change, in order. Never repeats a write by itself."""

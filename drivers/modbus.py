@@ -14,6 +14,7 @@ from drivers.device import Device
 from drivers.driver import NOT_YET, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
 from drivers.modbus_batch import Batch
 from drivers.modbus_blocks import Blocks, Reply
+from drivers.modbus_codec import encode_one
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, LinkDown
 from drivers.modbus_line import Line
 from drivers.modbus_links import release_line, share_line
@@ -239,6 +240,14 @@ class ModbusDriver(Driver):
         if accepted:
             await self._read_back(line, accepted, until, outcomes)
         return [outcomes[name] for name in changes]
+
+    def same(self, signal: str, one: float, other: float) -> bool:
+        """Whether two values of a signal [its eu] are the same registers."""
+        way = self._where[signal].way
+        try:
+            return encode_one(one, way) == encode_one(other, way)
+        except ValueError:  # one of them is none that can be written
+            return False
 
     async def _send(self, line: Line, order: Order, until: float) -> tuple[WriteResult, str] | None:
         """Send one write; return None if the device took it, else what is known of it."""

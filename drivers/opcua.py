@@ -27,6 +27,7 @@ from drivers.opcua_method import call_method, wire_inputs
 from drivers.opcua_security import Expiry, NotSecured, SecuredClient
 from drivers.opcua_session import Lost, Session, WrongDevice, open_session
 from drivers.opcua_told import Told
+from drivers.opcua_value import plain
 from drivers.opcua_write import Sent, Writer
 from drivers.pause import Pause
 
@@ -241,6 +242,14 @@ class OpcuaDriver(Driver):
             sent = missed.get(name, Sent(WriteResult.CONFIRMED, asked))
             outcomes.append(WriteOutcome(name, asked, sent.found, sent.result, sent.why))
         return outcomes
+
+    def same(self, signal: str, one: float, other: float) -> bool:
+        """Whether two values of a signal [its eu] are one in the type of its node."""
+        its = self.device.profile.signals[signal]
+        try:
+            return plain((one - its.offset) / its.scale, its.type) == plain((other - its.offset) / its.scale, its.type)
+        except ValueError:  # one of them is none that can be written
+            return False
 
     async def call(self, method: str, inputs: dict[str, float]) -> CallOutcome:
         """Call a method once, with inputs [eu of the signal that each is for, else its own]; never repeated."""

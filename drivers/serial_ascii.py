@@ -337,6 +337,12 @@ class SerialAsciiDriver(Driver):
             return self._outcome(name, value, WriteResult.MISMATCH, f"acknowledged as {echo!r}, asked for {command.number(wire)}")
         return await self._read_back(name, value, command, deadline)
 
+    def same(self, signal: str, one: float, other: float) -> bool:
+        """Whether the command that writes a signal has the same number for two values [its eu]."""
+        its, command = self.device.profile.signals[signal], self._dialogue.writes[signal]
+        first, second = (command.number((value - its.offset) / its.scale) for value in (one, other))
+        return first == second or _same(first, second)  # -0.0 is 0.0
+
     async def _read_back(self, name: str, value: float, command: Write, deadline: float) -> WriteOutcome:
         place = self.device.profile.place(name)
         signal = self._signals[place]
@@ -352,8 +358,7 @@ class SerialAsciiDriver(Driver):
         found = float(self._values[place])
         if math.isnan(found):
             return self._outcome(name, value, WriteResult.UNKNOWN, f"accepted, but reads back as none: {self.wrong.get(name, '')}")
-        asked, there = (command.number((number - signal.offset) / signal.scale) for number in (value, found))
-        if asked == there or _same(asked, there):  # -0.0 is 0.0
+        if self.same(name, value, found):
             return self._outcome(name, value, WriteResult.CONFIRMED, "", found)
         return self._outcome(name, value, WriteResult.MISMATCH, f"accepted, but reads back as {found:g}", found)
 
