@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dialogue_mistakes", "method_mistakes", "mistakes"]
 
+_FLOATS: Final = {"float16": ">e", "float32": ">f", "float64": ">d"}
 _ON_OPCUA: Final = ("element", "field", "browse_name")
 _ON_MODBUS: Final = ("bit", "nan", "enum", "byte_order", "word_order")
 
@@ -47,6 +49,8 @@ def _of_profile(profile: Profile) -> Iterator[str]:
             yield "identity.text: only on Modbus; give a value"
         if not identity.text and not _holds(identity.type, identity.value):
             yield f"identity.value: {identity.value:g} is no {identity.type}, so no device could ever show it"
+        elif identity.type in _FLOATS and (nearest := _nearest(identity.type, identity.value)) != identity.value:
+            yield f"identity.value: no device could ever show {identity.value!r} in a {identity.type}; the nearest that it can is {nearest!r}"
 
 
 def _of_signals(profile: Profile) -> Iterator[str]:
@@ -91,6 +95,14 @@ def _place_problem(protocol: str, at: str) -> str:
     if protocol == "opcua" and not at.startswith("nsu="):
         return f"expected a node id with its namespace URI (nsu=...;s=...), got {at!r}"
     return ""
+
+
+def _nearest(type_: str, value: float) -> float:
+    """Return the number that a type of float has for a value; infinity where it has none."""
+    try:
+        return float(struct.unpack(_FLOATS[type_], struct.pack(_FLOATS[type_], value))[0])
+    except OverflowError:
+        return math.inf
 
 
 def _holds(type_: str, value: float) -> bool:

@@ -168,6 +168,12 @@ def test_a_mistake_in_a_group_is_named(tmp_path: Path, old: str, new: str, says:
         ('at = "input:2"', 'at = "input:2"\ntype = "bool"\nenum = { "2" = "both" }', "enum =", "enum: 2 is no bool, so it never comes"),
         ('at = "input:2"', 'at = "input:2"\nelement = 3', "element =", "element: only a signal on OPC UA has one"),
         ("value = 7", "value = 0.5", "identity =", "identity.value: 0.5 is no uint16"),
+        (
+            "value = 7",
+            'type = "float32", value = 0.1',
+            "identity =",
+            "identity.value: no device could ever show 0.1 in a float32; the nearest that it can is 0.10000000149011612",
+        ),
         ('at = "input:0"', 'at = "inputs:0"', "identity =", "identity.at: expected coil|discrete|input|holding:<address>"),
         ('eu = "kg/h"', 'eu = "kg/hr"', 'eu = "kg/hr"', "eu 'kg/hr' is not known; did you mean 'kg/h'?"),
         ('eu = "kg/h"', 'eu = "stone"', 'eu = "stone"', "known symbols: % "),
