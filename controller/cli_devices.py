@@ -46,7 +46,11 @@ def check(file: str, online: bool, device: tuple[str, ...], data: Path | None) -
             f"{named.name}: recipe {recipe.id} version {recipe.version} is good: {sum(1 for _ in recipe.leaves())} steps on {len(recipe.units)} units"
         )
         return
+    from controller.commissioning import unnoticed_orders
+
     plan = load_cell(cell_file(file), addresses=addresses).plan
+    for sentence in unnoticed_orders(plan.devices.values()):
+        click.echo(sentence, err=True)
     click.echo(
         f"{plan.file}: cell {plan.id} is good: {len(plan.devices)} devices, {len(plan.inputs)} inputs, {len(plan.outputs)} outputs, "
         f"{len(plan.loops.names)} loops, {len(plan.interlocks.names)} interlocks, {len(plan.alarms.names)} alarms, {len(plan.units)} units"
@@ -54,7 +58,7 @@ def check(file: str, online: bool, device: tuple[str, ...], data: Path | None) -
 
 
 def _check_online(cell: LoadedCell, data: Path | None) -> None:
-    from controller.commissioning import look
+    from controller.commissioning import look, unnoticed_orders
     from drivers.tags import Quality
 
     found = asyncio.run(look(cell.plan, data or data_home() / cell.plan.id))
@@ -70,6 +74,8 @@ def _check_online(cell: LoadedCell, data: Path | None) -> None:
             style = "bold red" if bad else ""
             table.add_row(row.tag, f"{device.device}.{row.signal}", value, row.eu, row.quality.name, *timing, row.why, style=style)
     show(table)
+    for sentence in unnoticed_orders(cell.plan.devices.values()):
+        click.echo(sentence, err=True)
     for device in found:
         if device.lost:
             click.echo(f"{device.device} is lost: {device.lost}")
@@ -93,9 +99,10 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
 
     Exit status 1 if it does not fit.
     """
-    from controller.commissioning import crowded, line_plans, slow_returns
+    from controller.commissioning import crowded, line_plans, slow_returns, unnoticed_orders
 
-    lines = line_plans(load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan.devices.values())
+    rows = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan.devices.values()
+    lines = line_plans(rows)
     for line in lines:
         serial = any(one.time for one in line.devices)
         click.echo(f"{line.link}" + (f": reads take {line.busy:.0%} of its time, headroom {line.headroom:.0%}" if serial else ""))
@@ -120,7 +127,7 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
                 click.echo(f"    unit {one.unit} texts: {', '.join(one.texts)}: once on connection, then every minute{spent}")
         if returns := line.returns:
             click.echo(f"  data {max(returns):.1f} s and a poll after a unit's return at most, while others of the {len(line.devices)} are dead")
-    for sentence in slow_returns(lines):
+    for sentence in [*unnoticed_orders(rows), *slow_returns(lines)]:
         click.echo(sentence, err=True)
     problems = [sentence for _, sentence in crowded(lines)]
     for sentence in problems:

@@ -16,12 +16,13 @@ from drivers.connect import open_driver
 from drivers.device import Device
 from drivers.dialogue_lines import Turn, turns
 from drivers.modbus_frames import Question, read
+from drivers.modbus_orders import unseen_orders, widest
 from drivers.modbus_plan import IDENTITY, TEXTS_EVERY, PlanError, Request, char_silence, plan, probe, request_time, spots, text_spots
 from drivers.modbus_turns import TURNAROUND, probe_wait, time_to_probe
 from drivers.pause import LONGEST_PAUSE
 from drivers.tags import Quality
 
-__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look", "slow_returns"]
+__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look", "slow_returns", "unnoticed_orders"]
 
 _LINK_WITHIN = 5.0  # [s]
 _MORE = 8  # reads of a device that answers: a block with one refused address is split from read to read
@@ -29,6 +30,11 @@ _NAMED = 4  # devices in a sentence
 MOST_BUSY = 0.9  # of a serial line's time: writes, a retry and a slow reply need the rest
 RETURN_WITHIN = 5.0  # [s] of a unit's return its data should be there
 _TIMEOUT = 1.0  # [s] of a Modbus request
+_TELLS_ORDER = {  # registers of the widest value -> what has another order when they have
+    1: "one register, with unlike bytes",
+    2: "two registers (a uint32 or a float32), with unlike words and bytes",
+    4: "four registers (a uint64 or a float64), with unlike words and bytes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,18 @@ def _device_plan(device: Device, poll: float) -> DevicePlan:
         sum(map(spent, told)),
         probe_wait(_TIMEOUT, 0.0, serial=serial) + (TURNAROUND + 2.0 * spent(first) if serial else 0.0),
     )
+
+
+def unnoticed_orders(rows: Iterable[DeviceRows]) -> list[str]:
+    """Return a sentence for each Modbus profile whose identity is the same in a wrong order of words or bytes, in which its values are others."""
+    said = []
+    for profile in {row.device.profile.id: row.device.profile for row in rows if row.device.profile.protocol == "modbus"}.values():
+        if orders := unseen_orders(profile):
+            said.append(
+                f"warning: profile {profile.id}: its identity reads the same with {', or '.join(orders)}, so that a wrong order is not noticed "
+                f"and wrong values are GOOD; take a constant of {_TELLS_ORDER[widest(profile)]}"
+            )
+    return said
 
 
 def slow_returns(lines: Iterable[LinePlan]) -> list[str]:

@@ -18,6 +18,7 @@ from drivers.modbus_codec import encode_one
 from drivers.modbus_frames import Asked, BadReply, DeviceSaidNo, LinkDown
 from drivers.modbus_line import Line
 from drivers.modbus_links import release_line, share_line
+from drivers.modbus_orders import order_found
 from drivers.modbus_plan import requests_for
 from drivers.modbus_texts import Text, Texts
 from drivers.modbus_turns import Job, Unit
@@ -201,7 +202,10 @@ class ModbusDriver(Driver):
             return f"identity is {said!r} at {identity.at}, expected {identity.text!r}: {other}"
         if math.isnan(found):
             return f"identity at {identity.at} could not be read: {', '.join(refusals[:3]) or 'not a number'}; check the profile {profile.id}"
-        return f"identity is {found:g} at {identity.at}, expected {identity.value:g}: {other}"
+        difference = f"identity is {found:.16g} at {identity.at}, expected {identity.value:.16g}"
+        if order := order_found(profile, found):
+            return f"{difference}, which is what it reads as with {order}; check the order in the profile {profile.id}"
+        return f"{difference}: {other}"
 
     def _reading(self) -> Reading:
         found, known = self._blocks.found[: self._n], self._blocks.received[: self._n].copy()

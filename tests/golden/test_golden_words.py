@@ -22,7 +22,7 @@ READS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}  # function codes
 # signal: table, address counted from 0, words (or bit), value [eu of the signal]
 WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
     "crystalliser": {
-        "identity": ("input", 0, "06A5", 1701.0),
+        "identity": ("input", 0, "0103 8D51", 17010001.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
         "safe_state": ("discrete", 0, "1", 1.0),
         "temperature": ("input", 2, "4035 E1B1", 2.8419),
@@ -58,7 +58,7 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "discharge": ("coil", 2, "1", 1.0),
     },
     "filter_dryer": {
-        "identity": ("input", 0, "05DD", 1501.0),
+        "identity": ("input", 0, "00E5 08D1", 15010001.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
         "safe_state": ("discrete", 0, "1", 1.0),
         "pressure": ("input", 2, "4023 837B", 2.5549),
@@ -82,7 +82,7 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "discharge": ("coil", 1, "1", 1.0),
     },
     "icp_analyser": {
-        "identity": ("input", 0, "0641", 1601.0),
+        "identity": ("input", 0, "00F4 4B11", 16010001.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
         "safe_state": ("discrete", 0, "1", 1.0),
         "sample_done": ("input", 2, "0004", 4.0),
@@ -116,7 +116,7 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "sample_request": ("holding", 3, "0009", 9.0),
     },
     "leach_tank": {
-        "identity": ("input", 0, "04B1", 1201.0),
+        "identity": ("input", 0, "00B7 4211", 12010001.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
         "safe_state": ("discrete", 0, "1", 1.0),
         "temperature": ("input", 2, "421B 1F21", 38.7804),
@@ -147,7 +147,7 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "drive_reset": ("coil", 1, "1", 1.0),
     },
     "purification_tank": {
-        "identity": ("input", 0, "0515", 1301.0),
+        "identity": ("input", 0, "00C6 8451", 13010001.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
         "safe_state": ("discrete", 0, "1", 1.0),
         "temperature": ("input", 2, "421B 1F21", 38.7804),
@@ -187,7 +187,7 @@ WORDS: dict[str, dict[str, tuple[str, int, str, float]]] = {
         "drive_reset": ("coil", 2, "1", 1.0),
     },
     "weigh_hopper": {
-        "identity": ("input", 0, "044D", 1101.0),
+        "identity": ("input", 0, "00A7 FFD1", 11010001.0),
         "heartbeat": ("holding", 0, "0002", 2.0),
         "safe_state": ("discrete", 0, "1", 1.0),
         "weight": ("input", 2, "43C1 E6E9", 387.804),
@@ -255,13 +255,13 @@ NODES: dict[str, dict[str, tuple[str, str]]] = {
 
 IDENTITIES = {
     "shredder": 1001,
-    "weigh_hopper": 1101,
-    "leach_tank": 1201,
-    "purification_tank": 1301,
+    "weigh_hopper": 11010001,
+    "leach_tank": 12010001,
+    "purification_tank": 13010001,
     "precipitation_reactor": 1401,
-    "filter_dryer": 1501,
-    "icp_analyser": 1601,
-    "crystalliser": 1701,
+    "filter_dryer": 15010001,
+    "icp_analyser": 16010001,
+    "crystalliser": 17010001,
 }
 
 

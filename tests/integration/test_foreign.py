@@ -88,7 +88,7 @@ def spot(profile: str, signal: str) -> str:
 def test_mbpoll_reads_registers_and_bits(name: str, request: pytest.FixtureRequest) -> None:
     device: Mbpoll = request.getfixturevalue(name)
     profile = load_profile(profile_folder() / ("leach_tank.toml" if name == "leach" else "weigh_hopper.toml"))
-    assert device.read("-t", "3", "-r", "0", "-c", "1") == [profile.identity.value]
+    assert device.read("-t", "3:int", "-r", "0", "-c", "1") == [profile.identity.value]
     measured = "temperature" if name == "leach" else "weight"
     [value] = device.read("-t", "3:float", "-r", spot(profile.id, measured), "-c", "1")
     low, high = profile.signals[measured].range

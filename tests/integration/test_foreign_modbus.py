@@ -151,9 +151,9 @@ def place(program: str, request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def device(folder: Path, place: Place, signals: dict[str, dict[str, object]], **options: object) -> Device:
     """A device with a profile of its own, written and read as people do. `options` are those of its [modbus]; `identity` is where it is."""
-    identity = options.pop("identity", "input:0")
+    identity = options.pop("identity", "input:134")
     lines = ['id = "libmodbus"', 'description = "A server in C"', 'protocol = "modbus"']
-    lines += [f'identity = {{ at = "{identity}", type = "uint16", value = 4321 }}', "[modbus]"]
+    lines += [f'identity = {{ at = "{identity}", type = "uint32", value = 43211234 }}', "[modbus]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in options.items()]
     for name, keys in signals.items():
         lines += [f"[signals.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in {"range": [-2e19, 2e19], **keys}.items())]
@@ -171,7 +171,7 @@ async def lost(driver: Driver) -> bool:
 def test_every_type_in_every_order(place: Place, order: tuple[str, str], table: str, tmp_path: Path) -> None:
     kinds = get_args(SignalType)
     signals = {f"a_{kind}": {"type": kind, "at": f"{table}:{ORDERS[order] + VALUES[kind][0]}"} for kind in kinds}
-    what = device(tmp_path, place, signals, byte_order=order[0], word_order=order[1], identity=f"{table}:{ORDERS[order] + 48}")
+    what = device(tmp_path, place, signals, byte_order=order[0], word_order=order[1], identity=f"{table}:{ORDERS[order] + 34}")
 
     async def main() -> None:
         async with open_driver(what, data=tmp_path) as driver:
@@ -205,7 +205,7 @@ def test_a_write_is_executed_once_and_read_back(place: Place, order: tuple[str, 
     signals: dict[str, dict[str, object]] = {
         f"a_{kind}": {"type": kind, "at": f"holding:{10 + 4 * n}", "access": "write"} for n, kind in enumerate(asked)
     }
-    what = device(tmp_path, place, signals, byte_order=order[0], word_order=order[1], identity=f"input:{ORDERS[order] + 48}")
+    what = device(tmp_path, place, signals, byte_order=order[0], word_order=order[1], identity=f"input:{ORDERS[order] + 34}")
 
     async def main() -> None:
         async with open_driver(what, data=tmp_path) as driver:

@@ -7,7 +7,9 @@ import math
 import os
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from drivers.connect import open_driver
 from drivers.device import Address, Device, Profile, load_profile, profile_folder
 from drivers.driver import Driver, Reading, WriteResult
 from drivers.modbus import ModbusDriver
+from drivers.modbus_codec import Way, decode_one, encode_one
+from drivers.modbus_options import ByteOrder, WordOrder
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import CannotServe, Servers
@@ -123,13 +127,50 @@ def test_another_device_at_the_address_is_bad(tmp_path: Path) -> None:
             async with open_driver(wrong, data=tmp_path) as driver:
                 reading = await driver.read()
                 assert reading.quality.min() == Quality.BAD
-                assert "1201" in driver.metrics.why or "exception 2" in driver.metrics.why
+                assert "12010001" in driver.metrics.why or "exception 2" in driver.metrics.why
                 [outcome] = await driver.write({"acid_flow_sp": 3.0})
                 assert outcome.result is WriteResult.NOT_SENT
             small = Device("small", PROFILES["weigh_hopper"], servers.endpoints["tank"])
             async with open_driver(small, data=tmp_path) as driver:
                 assert (await driver.read()).quality.min() == Quality.BAD
-                assert "identity is 1201 at input:0, expected 1101: another device answers at" in driver.metrics.why
+                assert "identity is 12010001 at input:0, expected 11010001: another device answers at" in driver.metrics.why
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("profile", MODBUS)
+def test_a_device_of_another_word_or_byte_order_shows_no_value(profile: str, tmp_path: Path) -> None:
+    """Each shipped profile against the same device with each other order: nothing is GOOD and nothing is written, and the reason is the identity."""
+    ours = PROFILES[profile]
+    right = (ours.modbus.byte_order, ours.modbus.word_order)
+    words = encode_one(ours.identity.value, Way(ours.identity.type, *right))
+    orders = product(get_args(ByteOrder), get_args(WordOrder))
+    wrong = [order for order in orders if Way("float32", *order).byteplaces_of() != Way("float32", *right).byteplaces_of()]
+    assert len(wrong) == 6, "of two words the middle orders are big and little"
+
+    def of(order: tuple[str, str]) -> Profile:
+        return ours.model_copy(update={"modbus": ours.modbus.model_copy(update={"byte_order": order[0], "word_order": order[1]})})
+
+    async def main() -> None:
+        served = [Device("_".join(order), of(order), Address.parse(TCP)) for order in wrong]
+        plant = StaticPlant({device.name: device.profile for device in served})
+        before = {name: values.copy() for name, values in plant.values.items()}
+        async with Servers(served, plant) as servers:
+            for device, order in zip(served, wrong, strict=True):
+                async with open_driver(Device("d", ours, servers.endpoints[device.name]), data=tmp_path) as driver:
+                    for _ in range(3):
+                        reading = await driver.read()
+                        assert (reading.quality == Quality.BAD).all(), order
+                        assert np.isnan(reading.values).all(), order
+                    assert not driver.metrics.connected
+                    found = f"{decode_one(words, Way(ours.identity.type, *order)):.0f}"
+                    assert driver.metrics.why.startswith(f"identity is {found} at input:0, expected {ours.identity.value:.0f}, which is"), order
+                    [outcome] = await driver.write({next(name for name, signal in ours.signals.items() if signal.access == "write"): 1.0})
+                    assert outcome.result is WriteResult.NOT_SENT, order
+                async with open_driver(Device("d", of(order), servers.endpoints[device.name]), data=tmp_path) as driver:
+                    assert await good(driver), "in its own order it is a good device"
+        for name, values in plant.values.items():
+            np.testing.assert_array_equal(values[ours.writable], before[name][ours.writable])
 
     asyncio.run(main())
 
