@@ -99,7 +99,7 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
 
     Exit status 1 if it does not fit.
     """
-    from controller.commissioning import crowded, line_plans, slow_returns, unnoticed_orders
+    from controller.commissioning import crowded, line_plans, slow_returns, unclear_probes, unnoticed_orders
 
     rows = load_cell(cell_file(cell), addresses=pairs(device, "NAME=ADDRESS")).plan.devices.values()
     lines = line_plans(rows)
@@ -127,7 +127,7 @@ def plan(cell: str, device: tuple[str, ...]) -> None:
                 click.echo(f"    unit {one.unit} texts: {', '.join(one.texts)}: once on connection, then every minute{spent}")
         if returns := line.returns:
             click.echo(f"  data {max(returns):.1f} s and a poll after a unit's return at most, while others of the {len(line.devices)} are dead")
-    for sentence in [*unnoticed_orders(rows), *slow_returns(lines)]:
+    for sentence in [*unnoticed_orders(rows), *unclear_probes(lines), *slow_returns(lines)]:
         click.echo(sentence, err=True)
     problems = [sentence for _, sentence in crowded(lines)]
     for sentence in problems:

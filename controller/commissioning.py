@@ -22,7 +22,7 @@ from drivers.modbus_turns import TURNAROUND, probe_wait, time_to_probe
 from drivers.pause import LONGEST_PAUSE
 from drivers.tags import Quality
 
-__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look", "slow_returns", "unnoticed_orders"]
+__all__ = ["DeviceLook", "DevicePlan", "LinePlan", "TagLook", "crowded", "line_plans", "look", "slow_returns", "unclear_probes", "unnoticed_orders"]
 
 _LINK_WITHIN = 5.0  # [s]
 _MORE = 8  # reads of a device that answers: a block with one refused address is split from read to read
@@ -43,7 +43,7 @@ class DevicePlan:
 
     `busy` is the share of the line's time that they take, each at its own period, and `own` that of the device's, with the pauses that it needs.
     `texts` are what it says of itself, read on connection and every minute, which takes `once` [s] more. `probe` [s] is how long asking it in vain
-    holds the link; 0 where it has one of its own.
+    holds the link; 0 where it has one of its own. `unclear`: on a serial line nothing tells the reply to a probe from that to another read.
     """
 
     device: str
@@ -58,6 +58,7 @@ class DevicePlan:
     texts: tuple[str, ...] = ()
     once: float = 0.0
     probe: float = 0.0
+    unclear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ def _device_plan(device: Device, poll: float) -> DevicePlan:
         tuple(profile.texts),
         sum(map(spent, told)),
         probe_wait(_TIMEOUT, 0.0, serial=serial) + (TURNAROUND + 2.0 * spent(first) if serial else 0.0),
+        serial and any(question.head == first.head and question.pdu != first.pdu for question, _ in asked),
     )
 
 
@@ -152,6 +154,17 @@ def unnoticed_orders(rows: Iterable[DeviceRows]) -> list[str]:
                 f"and wrong values are GOOD; take a constant of {_TELLS_ORDER[widest(profile)]}"
             )
     return said
+
+
+def unclear_probes(lines: Iterable[LinePlan]) -> list[str]:
+    """Return a sentence for each device on a serial line whose identity, asked for alone, has a reply that could be that to another read."""
+    return [
+        f"warning: device {one.device}: alone, its identity is as long as another of its reads, so that after a time-out a late reply on {line.link} "
+        f"may be taken for the other's value; take an identity of another length, or have other values stand beside it"
+        for line in lines
+        for one in line.devices
+        if one.unclear
+    ]
 
 
 def slow_returns(lines: Iterable[LinePlan]) -> list[str]:

@@ -242,14 +242,16 @@ def requests_for(profile: Profile, found: Iterable[Spot], gap: int | None = None
 def probe(identity: Spot, requests: Sequence[Request]) -> Question:
     """Return the shortest question for a unit that may be silent: its identity, within the first of `requests`, which has it.
 
-    It is none that is as long as a read of the same table, by taking neighbours along where it must: so the late reply to a probe is never taken for
-    that to a read, not even on a serial line, where nothing else tells them apart.
+    It is none that is as long as a read of the same table, by taking neighbours along where it must, or a part of the identity where it has none:
+    so the late reply to a probe is never taken for that to a read, not even on a serial line, where nothing else tells them apart. Only an identity
+    of one register without neighbours cannot do so.
     """
     first = requests[0]
     if identity.table in _BITS:
         return first.question
     taken = {request.count for request in requests if request.table == identity.table}
-    count = next((count for count in range(identity.count, first.count) if count not in taken), first.count)
+    counts = (*range(identity.count, first.count), *range(identity.count - 1, 0, -1))
+    count = next((count for count in counts if count not in taken), first.count)
     return read(identity.table, min(identity.address, first.address + first.count - count), count)
 
 

@@ -23,6 +23,9 @@ PROFILE = modbus_profile()
 _KNOWN = modbus_profile(max_registers=6).model_dump()
 # three reads of six input registers and nothing else: nothing in a reply tells which one it belongs to
 EQUAL = Profile.model_validate({**_KNOWN, "signals": {name: signal for name, signal in _KNOWN["signals"].items() if name.startswith("m")}})
+# one read a value, the identity's as long as the others: a probe of all of it would be, too
+_LONE = modbus_profile(max_registers=2).model_dump()
+LONE = Profile.model_validate({**_LONE, "signals": {name: _LONE["signals"][name] for name in ("m0", "m1")}})
 
 
 def of(unit: int) -> Callable[[bytes], bool]:
@@ -82,7 +85,8 @@ def test_a_late_reply_is_never_another_tags_value(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_device_that_stalled_and_then_answers_everything_at_once_is_no_value_of_another_tag(tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [EQUAL, LONE], ids=["blocks", "single values"])
+def test_a_device_that_stalled_and_then_answers_everything_at_once_is_no_value_of_another_tag(tmp_path: Path, profile: Profile) -> None:
     """It answers the question that timed out when it is asked again, and that one when it is asked the next, which has the same length."""
 
     def first(message: bytes) -> bool:
@@ -92,7 +96,7 @@ def test_a_device_that_stalled_and_then_answers_everything_at_once_is_no_value_o
         return message[0] == 1 and message[1] == 4 and not first(message)
 
     async def main() -> None:
-        async with bench(tmp_path, EQUAL) as (one, two, relay, _):
+        async with bench(tmp_path, profile) as (one, two, relay, _):
             for _ in range(3):
                 stalled = Late(times=2, direction=Direction.REQUESTS, match=first)
                 relay.add(stalled)

@@ -89,6 +89,36 @@ def test_plan_of_groups_and_of_a_line_behind_a_socket(tmp_path: Path) -> None:
     assert "requests and their pauses would take" in shown.output
 
 
+LONE = """
+id = "lone"
+description = "Values that stand alone"
+protocol = "modbus"
+identity = { at = "input:0", IDENTITY }
+[signals.a]
+at = "input:100"
+[signals.b]
+at = "input:200"
+"""
+
+
+@pytest.mark.parametrize(
+    ("identity", "address", "unclear"),
+    [
+        ('type = "uint32", value = 47110815', "modbus-rtu:line?unit=2", False),  # half of it is asked for
+        ('text = "SCALE"', "modbus-rtu:line?unit=2", False),
+        ('text = "ABC"', "modbus-rtu:line?unit=2", True),
+        ('text = "ABC"', "modbus-rtu-tcp://127.0.0.1:9?unit=2", True),
+        ('text = "ABC"', "modbus-tcp://127.0.0.1:9?unit=2", False),  # there the transaction tells
+    ],
+)
+def test_plan_warns_of_an_identity_that_is_as_long_as_another_read(tmp_path: Path, identity: str, address: str, unclear: bool) -> None:
+    (tmp_path / "lone.toml").write_text(LONE.replace("IDENTITY", identity))
+    (tmp_path / "cell.toml").write_text(f'[cell]\nid = "c"\n[devices.d]\nprofile = "lone"\naddress = "{address}"\ntags = {{ "AT-1" = "a" }}\n')
+    shown = blackmass("plan", tmp_path / "cell.toml")
+    assert shown.exit_code == 0, shown.output
+    assert ("warning: device d: alone, its identity is as long as another of its reads" in shown.stderr) == unclear, shown.stderr
+
+
 def test_plan_counts_texts_once_and_an_identity_in_words_each_time(tmp_path: Path) -> None:
     profile = (profile_folder() / "weigh_hopper.toml").read_text(encoding="utf-8")
     told = profile + '\n[texts.serial]\nat = "input:100"\nlength = 40\n'

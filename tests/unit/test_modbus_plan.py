@@ -17,13 +17,13 @@ PROFILES = [load_profile(path) for path in sorted(profile_folder().glob("*.toml"
 MODBUS = [profile for profile in PROFILES if profile.protocol == "modbus"]
 
 
-def profile(signals: dict[str, dict[str, Any]], **modbus: Any) -> Profile:
+def profile(signals: dict[str, dict[str, Any]], identity: dict[str, Any] | None = None, **modbus: Any) -> Profile:
     return Profile.model_validate(
         {
             "id": "test",
             "description": "",
             "protocol": "modbus",
-            "identity": {"at": "input:0", "value": 1},
+            "identity": {"at": "input:0", "value": 1, **(identity or {})},
             "modbus": modbus,
             "signals": signals,
         }
@@ -172,6 +172,16 @@ def test_a_probe_is_as_long_as_no_read_of_its_table() -> None:
     assert asked(pair | far) == read("input", 0, 2), "something else is one register long, too"
     assert asked(pair | {"far": {"at": "holding:200", "type": "uint16"}}) == read("input", 0, 1), "another table has another function"
     assert asked(pair | far, gap=0) == asked(far) == read("input", 0, 1), "there is nothing that could be taken along"
+
+    def wide(signals: dict[str, dict[str, Any]], **modbus: Any) -> Question:
+        made = profile(signals, {"type": "uint32"}, **modbus)
+        return probe(spots(made)[-1], plan(made))
+
+    lone = {"lone": {"at": "input:300"}}
+    assert wide(pair) == wide(pair | far) == read("input", 0, 2), "an identity of two registers"
+    assert wide(pair | lone) == read("input", 0, 3), "as long as a lone float it is not"
+    assert wide(lone) == wide(pair, gap=0, max_registers=2) == read("input", 0, 1), "a part of it, if there is nothing beside it"
+    assert wide(lone | far) == read("input", 0, 2), "no length is left"
     behind = Profile.model_validate(
         {"id": "test", "description": "", "protocol": "modbus", "identity": {"at": "input:4", "value": 1}, "signals": {"a": {"at": "input:2"}, **far}}
     )
