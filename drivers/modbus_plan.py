@@ -243,8 +243,8 @@ def probe(identity: Spot, requests: Sequence[Request]) -> Question:
     """Return the shortest question for a unit that may be silent: its identity, within the first of `requests`, which has it.
 
     It is none that is as long as a read of the same table, by taking neighbours along where it must, or a part of the identity where it has none:
-    so the late reply to a probe is never taken for that to a read, not even on a serial line, where nothing else tells them apart. Only an identity
-    of one register without neighbours cannot do so.
+    so the late reply to a probe is never taken for that to a read, not even on a serial line, where nothing else tells them apart. Where no such
+    length is left it is the first of `requests` itself, of which `blackmass plan` warns.
     """
     first = requests[0]
     if identity.table in _BITS:
