@@ -1,21 +1,21 @@
 """The balances of a liquor as straight-line code, written once from the table of constants: see `equilibrium`, which solves them.
 
-`balances` gives their residuals and the exact Jacobian, `census` the ionic strength, the sum of molalities and the heat of speciation. Both take
-floats with `FLOATS` (one tank, fast in CPython) and arrays with `ARRAYS` (many tanks at once).
+`balances` gives their residuals and the exact Jacobian, for floats (one tank, fast in CPython); `balances_many` the same for arrays (many tanks at
+once). `census` takes both and gives the ionic strength, the sum of molalities and the heat of speciation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from drivers.tags import FloatArray
 from simulators.constants import CHARGE, HYDROXIDES, MASTERS, SOLIDS, SPECIES
 
-__all__ = ["ARRAYS", "FLOATS", "FREE", "PLACE", "balances", "census"]
+__all__ = ["FREE", "PLACE", "balances", "balances_many", "census"]
 
 _HYDROXIDE: Final = {solid.metal: place for place, solid in enumerate(HYDROXIDES)}
 _METALS: Final = ("Na", "Li", "K", "Ni", "Co", "Mn", "Cu", "Zn", "Fe2", "Mg", "Ca", "Al", "Fe3")
@@ -50,11 +50,13 @@ def _powers() -> list[str]:
 
 
 def _sum(terms: list[str]) -> str:
-    return " + ".join(terms) if terms else "0.0"
+    return " + ".join(terms).replace(" + -", " - ") if terms else "0.0"
 
 
 def _times(count: float, name: str) -> str:
-    return name if count == 1 else f"{count:g}*{name}"
+    if abs(count) == 1:
+        return name if count > 0 else f"-{name}"
+    return f"{float(count)!r}*{name}"  # CPython multiplies float by float much faster than by int
 
 
 def _species_of(metal: str) -> list[tuple[int, Mapping[str, int], int]]:
@@ -66,15 +68,27 @@ def _moved(metal: str, touched: set[str]) -> set[str]:
     return touched | {"H"} if metal in _HYDROXIDE else set()
 
 
-def _write() -> str:
-    """Return the source of `balances` and `census`."""
-    offset = len(SPECIES)
-    names = ", ".join(f"k{place}" for place in range(offset + len(HYDROXIDES) + len(SOLIDS)))
+class _Dialect(NamedTuple):
+    """How a choice is written; a call for each would cost floats more than all that they choose from."""
+
+    pick: str  # of test, yes, no
+    least: str  # of two
+
+
+_FLOATS: Final = _Dialect("({1} if {0} else {2})", "({1} if {1} < {0} else {0})")
+_ARRAYS: Final = _Dialect("where({0}, {1}, {2})", "minimum({0}, {1})")
+_OFFSET: Final = len(SPECIES)
+_CONSTANTS: Final = ", ".join(f"k{place}" for place in range(_OFFSET + len(HYDROXIDES) + len(SOLIDS)))
+
+
+def _write_balances(dialect: _Dialect) -> str:
+    """Return the source of `balances` or `balances_many`."""
+    offset, pick, least = _OFFSET, dialect.pick.format, dialect.least.format
     lines = [
-        "def balances(h, s, a, f, total, solid, ahead, back, strong, surface, shift, gamma, K, lib):",
-        "    least, pick, mixed, log = lib",
-        f"    {names} = K",
+        "def balances(h, s, a, f, total, solid, ahead, back, strong, surface, shift, gamma, K):",
+        f"    {_CONSTANTS} = K",
         "    o = 1.0/h",
+        "    proton = h/gamma",
         *_powers(),
     ]
     for metal in FREE:
@@ -101,22 +115,22 @@ def _write() -> str:
         j = _HYDROXIDE[metal]
         lines += [f"    cap_{metal} = k{offset + j}*h2*d_{metal}", f"    w_{metal} = t_{metal} + solid[{j}]"]
     lines.append(f"    x = mixed({', '.join(f'w_{metal}, cap_{metal}' for metal in _TOGETHER)})")
-    lines.append("    on = pick(x > 0.0, 1.0, 0.0)")
+    lines.append(f"    on = {pick('x > 0.0', '1.0', '0.0')}")
     lines += [f"    e_{metal} = w_{metal}/(cap_{metal} + x + 1e-300)**2" for metal in _TOGETHER]
     lines.append(f"    e_sum = {_sum([f'e_{metal}' for metal in _TOGETHER])} + 1e-300")
     shared = [name for name in _UNKNOWNS if name == "H" or any(name in derivs[metal] for metal in _TOGETHER)]
     for name in shared:
         for metal in _TOGETHER:
-            own = "2.0" if name == "H" else "0.0"
-            part = f" + g_{metal}_{name}" if name in derivs[metal] else ""
-            lines.append(f"    c_{metal}_{name} = cap_{metal}*({own}{part})")
+            terms = ["2.0"] if name == "H" else []
+            terms += [f"g_{metal}_{name}"] if name in derivs[metal] else []
+            lines.append(f"    c_{metal}_{name} = cap_{metal}*({_sum(terms)})")
         lines.append(f"    x_{name} = -on*({_sum([f'e_{metal}*c_{metal}_{name}' for metal in _TOGETHER])})/e_sum")
     for metal in _TOGETHER:
         j = _HYDROXIDE[metal]
         lines += [
             f"    y = w_{metal}*cap_{metal}/(cap_{metal} + x + 1e-300)",
-            f"    y = pick(x > 0.0, y, w_{metal})",
-            f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
+            f"    y = {pick('x > 0.0', 'y', f'w_{metal}')}",
+            f"    r = {pick(f'y < t_{metal}', f'ahead[{j}]', f'back[{j}]')}",
             f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
             f"    r = r*on*e_{metal}",
         ]
@@ -131,25 +145,25 @@ def _write() -> str:
         lines += [
             f"    cap = k{offset + j}*{_power('h', z)}*d_{metal}",
             f"    w = t_{metal} + solid[{j}]",
-            "    y = least(w, cap)",
-            f"    r = pick(y < t_{metal}, ahead[{j}], back[{j}])",
+            f"    y = {least('w', 'cap')}",
+            f"    r = {pick(f'y < t_{metal}', f'ahead[{j}]', f'back[{j}]')}",
             f"    l_{metal} = t_{metal} + r*(y - t_{metal})",
-            "    r = pick(cap < w, r*cap, 0.0)",
+            f"    r = {pick('cap < w', 'r*cap', '0.0')}",
         ]
         for name in _UNKNOWNS:
-            order = float(z) if name == "H" else 0.0
-            if order or name in derivs[metal]:
-                part = f" + g_{metal}_{name}" if name in derivs[metal] else ""
-                lines.append(f"    l_{metal}_{name} = r*({order}{part})")
+            terms = [f"{float(z)}"] if name == "H" else []
+            terms += [f"g_{metal}_{name}"] if name in derivs[metal] else []
+            if terms:
+                lines.append(f"    l_{metal}_{name} = r*({_sum(terms)})")
     # the ligands' own species and water
     alone = [(place, row.of, row.charge) for place, row in enumerate(SPECIES) if not any(metal in row.of for metal in FREE)]
     for place, of, _ in alone:
         lines.append(f"    v{place} = {_product(f'k{place}', of)}")
-    free = {"S": "s", "N": "a", "F": "f", "H": "h/gamma"}
+    free = {"S": "s", "N": "a", "F": "f", "H": "proton"}
     # residuals
     for number, name in enumerate(_UNKNOWNS):
         if name == "H":
-            terms = ["h/gamma", "strong", "-2.0*s", "-f", "shift"]
+            terms = ["proton", "strong", "-2.0*s", "-f", "shift"]
             terms += [_times(z, f"v{place}") for place, _, z in alone if z]
         else:
             terms = [free[name]] + [_times(of[name], f"v{place}") for place, of, _ in alone if name in of]
@@ -183,8 +197,7 @@ def _write() -> str:
             terms = []
             if row_name == "H":
                 if name == "H":
-                    terms.append("h/gamma")
-                    terms.append("surface")
+                    terms += ["proton", "surface"]
                 elif name in ("S", "F"):
                     terms.append("-2.0*s" if name == "S" else "-f")
                 terms += [_times(z * of[name], f"v{place}") for place, of, z in alone if z and name in of]
@@ -207,10 +220,14 @@ def _write() -> str:
     lines.append("    return (r0, r1, r2, r3), (" + ", ".join(f"j{i}{j}" for i in range(4) for j in range(4)) + "), (")
     lines.append("        " + ", ".join(f"l_{solid.metal}" for solid in HYDROXIDES) + ",), (")
     lines.append("        " + ", ".join(f"m_{metal}" for metal in FREE) + ",), (y1, y2, y3)")
-    # census: ionic strength, sum of molalities, heat of speciation
-    lines += [
+    return "\n".join(lines) + "\n"
+
+
+def _write_census() -> str:
+    """Return the source of `census`."""
+    lines = [
         "def census(h, s, a, f, free, chloride, gamma, K):",
-        f"    {names} = K",
+        f"    {_CONSTANTS} = K",
         f"    {', '.join(f'm_{metal}' for metal in (*_METALS, 'C', 'P'))} = free",
         "    o = 1.0/h",
         *_powers(),
@@ -228,10 +245,6 @@ def _write() -> str:
             heat.append(f"{row.heat!r}*c{place}")
     lines.append(f"    return 0.5*({_sum(ionic)}), {_sum(whole)}, {_sum(heat)}")
     return "\n".join(lines) + "\n"
-
-
-def _pick(test: bool, yes: float, no: float) -> float:
-    return yes if test else no
 
 
 def _mixed(t1: float, c1: float, t2: float, c2: float, t3: float, c3: float) -> float:
@@ -261,9 +274,14 @@ def _mixed_many(t1: FloatArray, c1: FloatArray, t2: FloatArray, c2: FloatArray, 
     return out
 
 
-_space: dict[str, Any] = {}
-exec(compile(_write(), "<balances>", "exec"), _space)  # our own table, written once at import
-balances: Callable[..., Any] = _space["balances"]
-census: Callable[..., Any] = _space["census"]
-FLOATS: Final = (min, _pick, _mixed, math.log)
-ARRAYS: Final = (np.minimum, np.where, _mixed_many, np.log)
+def _made(source: str, **known: Any) -> Callable[..., Any]:
+    """Return the one function of `source`, which may use what is `known`."""
+    space = dict(known)
+    exec(compile(source, "<balances>", "exec"), space)  # our own table, written once at import
+    made: Callable[..., Any] = space[source[4 : source.index("(")]]
+    return made
+
+
+balances: Final = _made(_write_balances(_FLOATS), mixed=_mixed, log=math.log)
+balances_many: Final = _made(_write_balances(_ARRAYS), mixed=_mixed_many, log=np.log, where=np.where, minimum=np.minimum)
+census: Final = _made(_write_census())

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from drivers.tags import FloatArray
-from simulators.balances import ARRAYS, FLOATS, FREE, PLACE, balances, census
+from simulators.balances import FREE, PLACE, balances, balances_many, census
 from simulators.components import NAMES, WATER
 from simulators.constants import HYDROXIDES, MASTERS, ROWS, SOLIDS, SPECIES
 
@@ -26,9 +26,12 @@ DISSOLVED: Final = MASTERS  # order of the totals that a solver takes [mol/kg of
 _TINY: Final = 1e-12  # [mol/kg] total of a ligand that is not there: keeps its logarithm finite
 _LN10: Final = math.log(10.0)
 _LOW, _HIGH = -3.0, 16.0  # pH between which every liquor is looked for
+_LEAST_H, _MOST_H = 10.0**-_HIGH, 10.0**-_LOW
 _COLD, _HOT = -40.0, 350.0  # [degC] beyond which constants stay as they are: no liquor is there, but an absurd input must not overflow
 
 
+_LIGANDS: Final = (PLACE["S"], PLACE["N"], PLACE["F"])
+_CHLORIDE: Final = PLACE["Cl"]
 _AT: Final = np.array([NAMES.index(name) for name in DISSOLVED])
 
 
@@ -79,7 +82,8 @@ class Table:
 def _eliminate(r: Sequence[Any], j: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
     """Return x of J x = -r, 4 by 4, by elimination from ammonia and fluoride upwards: H and sulfate keep the strongest diagonals last."""
     a00, a01, a02, a03, a10, a11, a12, a13, a20, a21, a22, a23, a30, a31, a32, a33 = j
-    b0, b1, b2, b3 = (-value for value in r)
+    r0, r1, r2, r3 = r
+    b0, b1, b2, b3 = -r0, -r1, -r2, -r3
     q = a03 / a33
     a00, a01, a02, b0 = a00 - q * a30, a01 - q * a31, a02 - q * a32, b0 - q * b3
     q = a13 / a33
@@ -131,7 +135,7 @@ class Equilibrium:
         self.state = _State()
         self._free: tuple[float, ...] = ()
         self._k: list[float] = []
-        self._totals: tuple[float, ...] = ()
+        self._totals: list[float] = []
         self.ph = 7.0
         self.left: tuple[float, ...] = _NONE
         self.ammonia = self.heat = self.ionic = 0.0
@@ -154,12 +158,12 @@ class Equilibrium:
         """
         t = min(max(t, _COLD), _HOT)
         total = [value if value > 0.0 else 0.0 for value in totals]
-        for place in (PLACE["S"], PLACE["N"], PLACE["F"]):
+        for place in _LIGANDS:
             if total[place] < _TINY:
                 total[place] = _TINY
         state = self.state
-        strong = -total[PLACE["Cl"]]
-        chloride = total[PLACE["Cl"]]
+        chloride = total[_CHLORIDE]
+        strong = -chloride
         before = 0.0
         for _ in range(40):
             k = self.table.conditional(t, state.log_gamma, state.log_water)
@@ -178,7 +182,7 @@ class Equilibrium:
             state.log_water += drift
             if abs(move) < 1e-5 and abs(drift) < 1e-5:
                 break
-        self._k, self._totals = k, tuple(total)
+        self._k, self._totals = k, total
         self.ph = -math.log10(state.h)
         self.ammonia, self.heat, self.ionic = state.a, heat, ionic
         return self.ph
@@ -193,7 +197,7 @@ class Equilibrium:
         slope = surface / _LN10
         for _ in range(25):
             shift = surface * (math.log10(h) + 5.5) if surface else 0.0
-            r, j, left, free, _ = balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k, FLOATS)
+            r, j, left, free, _ = balances(h, s, a, f, total, solids, ahead, back, strong, slope, shift, gamma, k)
             try:
                 x = _eliminate(r, j)
             except ZeroDivisionError:
@@ -204,7 +208,7 @@ class Equilibrium:
             if worst > 1.0:
                 x = tuple(min(max(step, -2.0), 2.0) for step in x)
             h, s, a, f = h * math.exp(x[0]), s * math.exp(x[1]), a * math.exp(x[2]), f * math.exp(x[3])
-            if not 10.0**-_HIGH < h < 10.0**-_LOW:
+            if not _LEAST_H < h < _MOST_H:
                 return False
             if worst < 1e-6:
                 state.h, state.s, state.a, state.f = h, s, a, f
@@ -230,7 +234,7 @@ class Equilibrium:
         """
         state = self.state
         slope = surface / _LN10
-        given = [total[PLACE[name]] for name in ("S", "N", "F")]
+        given = [total[place] for place in _LIGANDS]
         at = [math.log(max(0.3 * amount, _TINY)) for amount in given]
 
         def charge(ph: float) -> float:
@@ -244,9 +248,7 @@ class Equilibrium:
             def gaps(at: Sequence[float]) -> list[float]:
                 """Return what is too much of each ligand [mol/kg] with the logarithms `at` of their free parts."""
                 nonlocal r, j
-                r, j, self.left, self._free, found = balances(
-                    h, *map(math.exp, at), total, solids, ahead, back, strong, slope, shift, gamma, k, FLOATS
-                )
+                r, j, self.left, self._free, found = balances(h, *map(math.exp, at), total, solids, ahead, back, strong, slope, shift, gamma, k)
                 return [here - there for here, there in zip(found, given, strict=True)]
 
             def newton(right: Sequence[float]) -> tuple[list[float], float]:
@@ -317,7 +319,7 @@ class Equilibrium:
         if name in ("S", "N", "F"):
             return {"S": state.s, "N": state.a, "F": state.f}[name]
         if name == "Cl":
-            return self._totals[PLACE["Cl"]]
+            return self._totals[_CHLORIDE]
         return self._free[FREE.index(name)]
 
 
@@ -338,10 +340,10 @@ class Many:
         """Return pH, shape (n,), of dissolved `totals` [mol/kg] and `solids` [mol/kg], shapes (len(DISSOLVED), n) and (len(HYDROXIDES), n)."""
         t = np.clip(t, _COLD, _HOT)
         total = np.maximum(totals, 0.0)
-        for name in ("S", "N", "F"):
-            total[PLACE[name]] = np.maximum(total[PLACE[name]], _TINY)
+        for ligand in _LIGANDS:
+            total[ligand] = np.maximum(total[ligand], _TINY)
         solid = np.zeros((len(HYDROXIDES), self.n)) if solids is None else solids
-        chloride = total[PLACE["Cl"]]
+        chloride = total[_CHLORIDE]
         left_over = np.arange(self.n) if self._cold else self._rounds(t, total, solid, chloride)
         for place in left_over:  # cold, or too far from the last solution: one by one, with the bracket
             one = Equilibrium(self.table)
@@ -363,8 +365,8 @@ class Many:
             for _ in range(12):
                 k = self.table.conditional_many(t, self._log_gamma, self._log_water)
                 gamma = 10.0**self._log_gamma
-                args = (total, solid, _ALL, _ALL, -chloride, 0.0, 0.0, gamma, k, ARRAYS)
-                r, j, left, free, _ = balances(h, s, a, f, *args)
+                args = (total, solid, _ALL, _ALL, -chloride, 0.0, 0.0, gamma, k)
+                r, j, left, free, _ = balances_many(h, s, a, f, *args)
                 x = np.stack(np.broadcast_arrays(*_eliminate(r, j)))
                 worst = np.abs(x).max(axis=0)
                 scale = 1.0 / np.maximum(worst, 1.0)
