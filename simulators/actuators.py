@@ -91,6 +91,10 @@ class Actuators:
         self.lost: list[int] = []  # rows whose position comes to nothing
         self._tripping: list[Drive] = []
 
+    def ask(self, row: int, value: float) -> None:
+        """Take a setpoint [eu of the output]."""
+        self.asked[row] = value if abs(value) >= self._least[row] else 0.0
+
     def fail(self, faults: Sequence[tuple[int, Fault]]) -> None:
         """Let these (row, fault) stand from the next step, and no others."""
         self._reach, self._stick = self._true_reach.copy(), self._true_stick.copy()
@@ -122,7 +126,7 @@ class Actuators:
 
     def step(self, forced: Mapping[int, float]) -> FloatArray:
         """Return what the units feel after a step, shape (m,). `forced`: row -> what a local interlock makes of it."""
-        target: FloatArray = np.where(np.abs(self.asked) < self._least, 0.0, self.asked)
+        target = self.asked.copy()
         for row, value in forced.items():
             target[row] = value
         for drive in self._tripping:
@@ -132,6 +136,17 @@ class Actuators:
                 target[drive.row] = 0.0
                 drive.ready = not drive.tripped and self.asked[drive.row] == 0.0
         gap = target - self.position
+        if np.count_nonzero(gap):
+            self._move(gap)
+        else:
+            self._moves.fill(False)
+        self.felt = self.position
+        if self.lost:
+            self.felt = self.position.copy()
+            self.felt[self.lost] = np.clip(0.0, self._low[self.lost], self._high[self.lost])
+        return self.felt
+
+    def _move(self, gap: FloatArray) -> None:
         # stick-slip: it follows once the gap is wide enough, and then all the way
         self._moves &= gap != 0.0
         self._moves |= np.abs(gap) > self._stick
@@ -141,8 +156,3 @@ class Actuators:
         np.minimum(gap, self._reach, out=gap)
         gap *= self._moves
         self.position += gap
-        self.felt = self.position
-        if self.lost:
-            self.felt = self.position.copy()
-            self.felt[self.lost] = np.clip(0.0, self._low[self.lost], self._high[self.lost])
-        return self.felt

@@ -124,6 +124,7 @@ class Transmitters:
         self._true_pace = self._pace = np.where(self._lag > 0.0, 1.0 - np.exp(-dt / np.maximum(self._lag, 1e-9)), 1.0)
         self._state: FloatArray = np.zeros(n)
         self._bias = np.zeros(n)
+        self._draw = np.zeros((2, n))  # a step's random numbers: of the walk, of the noise
         self._failures: list[tuple[int, Fault]] = []
         self._held: dict[tuple[int, Fault], float] = {}  # where a frozen one stands
         self._chance = np.random.default_rng(0)
@@ -158,7 +159,8 @@ class Transmitters:
     def step(self, true: FloatArray, now: float) -> FloatArray:
         """Return what is measured at plant time `now` [s], a step after the last, of the true values, which it may change; both shape (n,)."""
         if len(self._glass):
-            true[self._glass] -= sodium_error(true[self._glass])
+            ph = true[self._glass]
+            true[self._glass] = ph - sodium_error(ph)
         if self._line is None:
             self._line = np.repeat(true[None, self._dead], self._length, axis=0)
             self._state[:] = true
@@ -166,15 +168,26 @@ class Transmitters:
             self._row = (self._row + 1) % self._length
             self._line[self._row] = true[self._dead]
             true[self._dead] = self._line[self._row - self._steps, self._columns]
-        state = self._state
-        state += self._pace * (true - state)
-        draw = self._rng.standard_normal((2, len(state)))
-        self._bias += self._walk * draw[0]
+        # in place, since an array of its own for each term costs as much as the term
+        state, term = self._state, true
+        term -= state
+        term *= self._pace
+        state += term
+        steps, draw = self._rng.standard_normal(out=self._draw)
+        steps *= self._walk
+        self._bias += steps
         out: FloatArray = state * self._gain
         out += self._offset
         out += self._bias
-        out += (self._noise + self._relative * np.abs(state)) * draw[1]
-        np.copyto(out, np.rint(out / self._resolution) * self._resolution, where=self._coarse)
+        np.abs(state, out=term)
+        term *= self._relative
+        term += self._noise
+        term *= draw
+        out += term
+        np.divide(out, self._resolution, out=term)
+        np.rint(term, out=term)
+        term *= self._resolution
+        np.copyto(out, term, where=self._coarse)
         if self._failures:
             self._drift(out, now)
         np.maximum(out, self._low, out=out)  # a healthy one says no more than its range

@@ -107,12 +107,12 @@ class Plant:
         """Match every signal with what its unit measures or takes."""
         outputs: list[Output] = []
         self._takes: list[tuple[dict[str, float], list[str], int, int]] = []  # setpoints of a unit, their names, slice of the actuators
-        self._felt: list[float] = []  # what the units felt in the last step
+        self._felt = b""  # what the units felt in the last step
         self._writable: dict[str, dict[str, tuple[Signal, int]]] = {}  # device -> signal -> with its place in the profile
         self._sensors: dict[tuple[str, str], int] = {}  # (device, signal) -> place in the transmitters
         kinds: list[Instrument] = []
         signals = []
-        self._spread: list[tuple[FloatArray, IndexArray | slice, int, int]] = []  # values, places in the profile, slice of the transmitters
+        self._spread: dict[str, tuple[IndexArray | slice, slice]] = {}  # device -> places in its profile, slice of the transmitters
         self._order: list[tuple[_Unit, list[int] | None]] = []  # None: everything that the unit measures, in its order
         self._devices: dict[str, str] = {}  # profile id -> device
         for device, profile in self._profiles.items():
@@ -123,7 +123,7 @@ class Plant:
                 raise ValueError(f"device {device!r}: unit {profile.id!r} is already {self._devices[profile.id]!r}")
             self._devices[profile.id] = device
             beat = profile.heartbeat.signal if profile.heartbeat else ""
-            values = np.zeros(len(profile.names))
+            values = np.zeros(len(profile.names))  # all but what is measured
             measured, sources, names = list[int](), list[int](), list[str]()
             for place, (name, signal) in enumerate(profile.signals.items()):
                 if name in (beat, "safe_state", "drive_tripped", "drive_reset"):
@@ -144,7 +144,7 @@ class Plant:
                     signals.append(signal)
             self._values[device] = values
             self._places[device] = {name: place for place, name in enumerate(profile.names)}
-            self._spread.append((values, dense(np.array(measured, dtype=np.intp)), len(kinds) - len(measured), len(kinds)))
+            self._spread[device] = dense(np.array(measured, dtype=np.intp)), slice(len(kinds) - len(measured), len(kinds))
             self._order.append((unit, None if sources == list(range(len(unit.measures))) else sources))
             writable = ((place, name, signal) for place, (name, signal) in enumerate(profile.signals.items()) if signal.access == "write")
             self._writable[device] = {name: (signal, place) for place, name, signal in writable}
@@ -211,14 +211,14 @@ class Plant:
         if self.shredder.overload:
             self.shredder.overload = False
             self._actuators.trip(self._devices["shredder"])
-        felt = self._actuators.step(self._protection.forced).tolist()
-        before, self._felt = self._felt, felt
-        for setpoints, names, start, stop in self._takes:
-            new = felt[start:stop]
-            if new != before[start:stop]:
-                setpoints.update(zip(names, new, strict=True))
-        for drive, values, place in self._trips:
-            values[place] = drive.tripped
+        felt = self._actuators.step(self._protection.forced)
+        if felt.tobytes() != self._felt:
+            self._felt = felt.tobytes()
+            values = felt.tolist()
+            for setpoints, names, start, stop in self._takes:
+                setpoints.update(zip(names, values[start:stop], strict=True))
+        for drive, shown, place in self._trips:
+            shown[place] = drive.tripped
 
     def _measure(self, dt: float) -> None:
         true: list[float] = []
@@ -232,12 +232,13 @@ class Plant:
                     seen[self._feedback[row]] = self._actuators.position[row]
             out = self._transmitters.step(seen, self.time - self._due)
             self._protection.judge(out, self._transmitters.status, dt)
-            for values_, places, start, stop in self._spread:
-                values_[places] = out[start:stop]
 
     def read(self, device: str) -> FloatArray:
         """Return all signals of a device in the order of its profile [eu of each], shape (n,)."""
-        return self._values[device].copy()
+        values = self._values[device].copy()
+        places, measured = self._spread[device]
+        values[places] = self._transmitters.value[measured]
+        return values
 
     def write(self, device: str, signal: str, value: float) -> None:
         """Take a setpoint; raise `ValueError` when it is not writable, not finite or out of range."""
@@ -262,7 +263,7 @@ class Plant:
                 values[places["safe_state"]] = 0.0
             return
         if signal != "drive_reset":
-            self._actuators.asked[self._actuators.rows[device, signal]] = value
+            self._actuators.ask(self._actuators.rows[device, signal], value)
 
     def _reset(self, device: str) -> None:
         """Unlock a motor that has tripped and stands, after a person has taken away what stopped it."""
@@ -272,9 +273,8 @@ class Plant:
     def status(self, device: str) -> StatusArray:
         """Return what the instruments of a device say of themselves (0 good, 1 uncertain, 2 failed), in the order of its profile, shape (n,)."""
         status = np.zeros(len(self._values[device]), dtype=np.uint8)
-        for values, places, start, stop in self._spread:
-            if values is self._values[device]:
-                status[places] = self._transmitters.status[start:stop]
+        places, measured = self._spread[device]
+        status[places] = self._transmitters.status[measured]
         return status
 
     def protections(self) -> tuple[str, ...]:
@@ -290,7 +290,7 @@ class Plant:
             if signal.access == "write" and name != beat:
                 values[places[name]] = signal.safe
                 if name != "drive_reset":
-                    self._actuators.asked[self._actuators.rows[device, name]] = signal.safe
+                    self._actuators.ask(self._actuators.rows[device, name], signal.safe)
         if "safe_state" in places:
             values[places["safe_state"]] = 1.0
 

@@ -89,18 +89,23 @@ class Protection:
         ]
         self._outside = self._delay.copy()  # [s] without its permit; before the first value none is given
         self._standing: BoolArray = np.ones(len(rows), dtype=np.bool_)
+        self._judged, self._waiting = b"", True  # what was judged last, and whether a delay runs
         self.forced: dict[int, float] = {}
         self._force()
 
     def judge(self, value: FloatArray, status: StatusArray, dt: float) -> None:
         """Take the measured values [eu of each] and what their transmitters say of themselves, both shape (n,), `dt` [s] after the last."""
         inside = self._limit - value[self._places] * self._sign
-        if np.count_nonzero(status >= BAD):
+        if BAD in status.tobytes():
             inside[status[self._places] >= BAD] = -np.inf
-        given = inside >= 0.0  # false for NaN
+        given, clear = inside >= 0.0, inside >= self._hysteresis  # false for NaN
+        judged = given.tobytes() + clear.tobytes()
+        if judged == self._judged and not self._waiting:
+            return  # as before, and one that stands does so until its permit is given: its time outside counts no more
         self._outside += dt
         self._outside[given] = 0.0
-        standing = (self._outside > self._delay) | (self._standing & ~(inside >= self._hysteresis))
+        standing = (self._outside > self._delay) | (self._standing & ~clear)
+        self._judged, self._waiting = judged, bool((~given & ~standing).any())
         if standing.tobytes() != self._standing.tobytes():
             self._standing = standing
             self._force()
