@@ -152,6 +152,8 @@ class Actuators:
         self._moves |= np.abs(gap) > self._stick
         if self._stuck:
             self._moves[self._stuck] = False
+        if not np.count_nonzero(self._moves):
+            return
         np.maximum(gap, -self._reach, out=gap)
         np.minimum(gap, self._reach, out=gap)
         gap *= self._moves

@@ -32,6 +32,12 @@ _COLD, _HOT = -40.0, 350.0  # [degC] beyond which constants stay as they are: no
 
 _LIGANDS: Final = (PLACE["S"], PLACE["N"], PLACE["F"])
 _CHLORIDE: Final = PLACE["Cl"]
+_FREE_AT: Final = {name: place for place, name in enumerate(FREE)}
+# of each of `SOLIDS`: the place of its constant, and how many of each master ion it has
+_MADE_OF: Final = {
+    solid.name: (place, tuple((of, count) for of, count in solid.of.items() if of != "w"))
+    for place, solid in enumerate(SOLIDS, len(SPECIES) + len(HYDROXIDES))
+}
 _AT: Final = np.array([NAMES.index(name) for name in DISSOLVED])
 
 
@@ -305,22 +311,17 @@ class Equilibrium:
 
     def saturation(self, name: str) -> float:
         """Return log10 of ion product over solubility product of one of `SOLIDS` after a `solve`."""
-        place = next(place for place, solid in enumerate(SOLIDS) if solid.name == name)
-        solid = SOLIDS[place]
-        state = self.state
-        free = dict(zip(FREE, self._free, strict=True))
-        free.update(S=state.s, N=state.a, F=state.f)
-        product = sum(count * math.log10(max(free[of], 1e-30)) for of, count in solid.of.items() if of != "w")
-        return product - math.log10(self._k[len(SPECIES) + len(HYDROXIDES) + place])
+        place, made_of = _MADE_OF[name]
+        product = sum([count * math.log10(max(self.free(of), 1e-30)) for of, count in made_of])
+        return product - math.log10(self._k[place])
 
     def free(self, name: str) -> float:
         """Return the concentration of a free master ion after a `solve` [mol/kg]."""
+        place = _FREE_AT.get(name)
+        if place is not None:
+            return self._free[place]
         state = self.state
-        if name in ("S", "N", "F"):
-            return {"S": state.s, "N": state.a, "F": state.f}[name]
-        if name == "Cl":
-            return self._totals[_CHLORIDE]
-        return self._free[FREE.index(name)]
+        return {"S": state.s, "N": state.a, "F": state.f, "Cl": self._totals[_CHLORIDE]}[name]
 
 
 class Many:

@@ -124,7 +124,7 @@ class Shredder:
             self.held += self.scrap
             taken += self.scrap
             self.scrap = 0.0
-        out = self.held * (1.0 - math.exp(-p.clearing * self.speed * dt))
+        out = self.held * (1.0 - math.exp(-p.clearing * self.speed * dt)) if self.held > 0.0 else 0.0
         if self.held < 0.05 and self.scrap == 0.0:
             out = self.held
         self.held -= out
