@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -158,6 +158,8 @@ class Crystalliser:
         self._dry(sp, dt, ledger)
 
     def _collect(self, sp: Mapping[str, float], dt: float, filtrate: FloatArray | None, source: Source, ledger: Ledger) -> None:
+        if filtrate is None and self.clear == sp["clear_flow_sp"] == 0.0:
+            return
         room = self.p.tank - litres(self.tank)
         if filtrate is not None:
             if sp["collect"] > 0.5 and room > 0.0:
@@ -186,16 +188,13 @@ class Crystalliser:
             self.tank = self.tank - new if part < 1.0 else np.zeros(NC)
             fed = litres(new)
             self.liquor += new
-        self.lines.step(sp, dt, self.liquor, ledger, room=room - fed)
+        self.lines.step(sp, dt, self.liquor, ledger, room=lambda: room - fed)
 
     def _heat(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         """Heat or cool; boil, strip ammonia with vapour and air; froth carries liquor over."""
         p, n = self.p, self.liquor
         warm = self.jacket.warming(sp["jacket_valve"], dt, ledger)
-        solids = self.solids.sum(axis=0)
-        self.temperature = self.shell.even((n,), solids, self._inside(self.solids), self.solid_mass, warm)
-        self.solids[:, HEAT] = 0.0
-        self.solids[_MUD, HEAT] = solids[HEAT]
+        self.temperature = self._share(n, self.shell, self.solids, self.solid_mass, warm)
         capacity = self.shell.capacity + SOLID_HEAT * self.solid_mass + WATER_HEAT * float(n[WATER])
         self.air = approach(self.air, within(sp["air_flow_sp"], 0.0, p.air_most), dt, 4.0)
         water = float(n[WATER])
@@ -353,10 +352,9 @@ class Crystalliser:
         spin = self.centrifuge
         spin.flow = 0.0
         share = opening(sp["transfer_pump"])
-        volume = self.volume()
         recycle = sp["recycle"] > 0.5
         room = self.p.tank - litres(self.tank) if recycle else math.inf
-        if share > 0.0 and volume > 0.0 and room > 0.0 and spin.wet < self.p.basket:
+        if share > 0.0 and (volume := self.volume()) > 0.0 and room > 0.0 and spin.wet < self.p.basket:
             moved = min(spin.rate(share) * dt, volume)
             part = 1.0 if volume - moved < 1.0 else moved / volume
             liquor, solids = self.liquor * part, self.solids * part
@@ -446,10 +444,13 @@ class Crystalliser:
             ledger.warm("dryer", heat)
             return t + heat / capacity
 
-        solids = spin.solids.sum(axis=0)
-        t = self.basket.even((spin.liquor,), solids, self._inside(spin.solids), spin.dry, warm)
-        spin.solids[:, HEAT] = 0.0
-        spin.solids[_MUD, HEAT] = solids[HEAT]
+        return self._share(spin.liquor, self.basket, spin.solids, spin.dry, warm)
+
+    def _share(self, liquor: FloatArray, shell: Shell, solids: FloatArray, mass: float, warm: Callable[[float, float], float]) -> float:
+        """Bring a wall, its liquor and `mass` [kg] of solids of shape (3, NC) to one temperature and return it [degC]."""
+        t, heat = shell.even((liquor,), sum(solids[:, HEAT].tolist()), self._inside(solids), mass, warm)
+        solids[:, HEAT] = 0.0
+        solids[_MUD, HEAT] = heat
         return t
 
     def _mostly(self) -> int:
@@ -476,7 +477,7 @@ class Crystalliser:
         whole = liquid + self.solid_volume
         density = (float(LIQUID_MASS.dot(self.liquor)) + self.solid_mass) / whole * 1e3 if wet else 998.0
         return (
-            self.temperature, self.chemistry.ph if wet else 7.0, density, self.level() * 1e-3, litres(self.tank) * 1e-3,
+            self.temperature, self.chemistry.ph if wet else 7.0, density, whole * (1.0 + self.p.swell * self.vapour) * 1e-3, litres(self.tank) * 1e-3,
             self.feed, self.clear, flow["naoh_flow"], flow["acid_flow"], flow["soda_flow"], self.air, self.vapour * 60.0,
             self.jacket.temperature, spin.flow, spin.wash_flow, spin.wet, self.cake_temperature, self.moisture(),
         )  # fmt: skip

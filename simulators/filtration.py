@@ -125,12 +125,12 @@ class FilterDryer:
             self.loose_s += slurry.loose_s
             self.particles.join(slurry.particles)
             self.solid_mass = float(SOLID_MASS.dot(self.solids))
-        brought = self.lines.step(sp, dt, self.free, ledger, room=self.room())
+        brought = self.lines.step(sp, dt, self.free, ledger, room=self.room)
         if brought > 0.0:  # through a heater
             heat = WATER_HEAT * brought * (p.wash_temperature - AMBIENT)
             self.free[HEAT] += heat
             ledger.warm("wash water", heat)
-        if slurry is not None or litres(self.free) + litres(self.pore) > 0.0:
+        if slurry is not None or litres(self.free) > 0.0 or litres(self.pore) > 0.0:
             self.temperature = self._even(0.0, 0.0, ledger)
             self._settle()
             if self.stirrer > 5.0 and sp["drain"] < 0.5:
@@ -150,7 +150,10 @@ class FilterDryer:
             ledger.warm("dryer", heat)
             return t + heat / capacity
 
-        return self.shell.even((self.free, self.pore), self.solids, float(self.heats.salt.dot(self.solids)), self.solid_mass, warm)
+        solids = self.solids
+        inside = float(self.heats.salt.dot(solids))
+        t, solids[HEAT] = self.shell.even((self.free, self.pore), float(solids[HEAT]), inside, self.solid_mass, warm)
+        return t
 
     def _settle(self) -> None:
         """Fill the pores of the cake from the liquid above, as far as there is any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -112,17 +113,13 @@ class Transmitters:
         self._coarse = resolution > 0.0
         self._resolution = np.where(self._coarse, resolution, 1.0)
         self._glass = np.array([place for place, kind in enumerate(kinds) if kind.glass], dtype=np.intp)
-        self._dead = np.array([place for place, kind in enumerate(kinds) if kind.dead > 0.0], dtype=np.intp)
-        self._steps = np.array([round(kinds[place].dead / dt) for place in self._dead], dtype=np.intp)
-        self._columns = np.arange(len(self._dead))
-        self._length = int(self._steps.max(initial=0)) + 1
-        self._line: FloatArray | None = None  # what is under way in the sample lines
-        self._row = 0
+        # places and what is under way in their sample lines, oldest first: until one is full its first value comes out
+        self._lines = [(place, deque[float](maxlen=round(kind.dead / dt) + 1)) for place, kind in enumerate(kinds) if kind.dead > 0.0]
         draw = np.zeros((2, n)) if errors is None else 0.5 * errors.standard_normal((2, n))
         self._true_gain = self._gain = 1.0 + draw[0] * np.array([kind.share for kind in kinds])
         self._true_offset = self._offset = draw[1] * np.array([kind.accuracy for kind in kinds])
         self._true_pace = self._pace = np.where(self._lag > 0.0, 1.0 - np.exp(-dt / np.maximum(self._lag, 1e-9)), 1.0)
-        self._state: FloatArray = np.zeros(n)
+        self._state: FloatArray | None = None  # before noise and errors
         self._bias = np.zeros(n)
         self._draw = np.zeros((2, n))  # a step's random numbers: of the walk, of the noise
         self._failures: list[tuple[int, Fault]] = []
@@ -156,20 +153,19 @@ class Transmitters:
             if key[1].kind == "frozen"
         }
 
-    def step(self, true: FloatArray, now: float) -> FloatArray:
-        """Return what is measured at plant time `now` [s], a step after the last, of the true values, which it may change; both shape (n,)."""
+    def step(self, true: Sequence[float] | FloatArray, now: float) -> FloatArray:
+        """Return what is measured at plant time `now` [s], a step after the last, of the true values; both shape (n,)."""
+        seen = np.array(true)
+        for place, line in self._lines:
+            line.append(true[place])
+            seen[place] = line[0]
         if len(self._glass):
-            ph = true[self._glass]
-            true[self._glass] = ph - sodium_error(ph)
-        if self._line is None:
-            self._line = np.repeat(true[None, self._dead], self._length, axis=0)
-            self._state[:] = true
-        if self._length > 1:
-            self._row = (self._row + 1) % self._length
-            self._line[self._row] = true[self._dead]
-            true[self._dead] = self._line[self._row - self._steps, self._columns]
+            ph = seen[self._glass]
+            seen[self._glass] = ph - sodium_error(ph)
+        if self._state is None:
+            self._state = seen.copy()
         # in place, since an array of its own for each term costs as much as the term
-        state, term = self._state, true
+        state, term = self._state, seen
         term -= state
         term *= self._pace
         state += term

@@ -163,20 +163,20 @@ def conductivity(liquor: FloatArray, volume: float, t: float, ph: float, ions: C
     """Return [mS/cm] of a liquor: sum of lambda c with the root law of process.md section 3."""
     if volume < 0.1:
         return 0.0
-    c = liquor / volume
+    c: list[float] = (liquor / volume).tolist()
     h = min(math.pow(10.0, -ph) * 1.2, 5.0)
     oh = min(math.pow(10.0, ph - 13.3), 10.0)
-    two = float(c[NI] + c[CO] + c[MN] + c[FE2] + c[MG] + c[CA] + c[ZN] + c[CU])
-    ionic = 0.5 * float(c[NA] + c[LI]) + 2.0 * float(c[S]) + 0.5 * (h + oh)
+    two = c[NI] + c[CO] + c[MN] + c[FE2] + c[MG] + c[CA] + c[ZN] + c[CU]
+    ionic = 0.5 * (c[NA] + c[LI]) + 2.0 * c[S] + 0.5 * (h + oh)
     whole = (
-        ions.sodium * float(c[NA])
-        + ions.lithium * float(c[LI])
+        ions.sodium * c[NA]
+        + ions.lithium * c[LI]
         + ions.divalent * two * ions.divalent_free
-        + ions.sulfate * float(c[S])
+        + ions.sulfate * c[S]
         + ions.proton * h
         + ions.hydroxide * oh
-        + ions.ammonia * float(c[N])
-        + ions.potassium * float(c[K])
+        + ions.ammonia * c[N]
+        + ions.potassium * c[K]
     )
     return max(whole * max(1.0 - ions.root * math.sqrt(min(ionic, 4.0)), ions.least), 0.002) * (1.0 + ions.turn * (t - 25.0))
 
@@ -232,7 +232,7 @@ class LeachTank:
         self.stirrer = approach(self.stirrer, within(sp["stirrer_speed_sp"], 0.0, p.stir_most), dt, 5.0)
         if black_mass > 0.0:
             self._charge(black_mass)
-        self.lines.step(sp, dt, self.liquor, ledger, room=p.volume - self.volume())
+        self.lines.step(sp, dt, self.liquor, ledger, room=lambda: p.volume - self.volume())
         self.hydrogen = self.vented = 0.0
         n = self.liquor
         volume = litres(n)
@@ -247,7 +247,7 @@ class LeachTank:
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         inside = float(self.heats.oxide.dot(self.solids))
         warm = self.jacket.warming(sp["jacket_valve"], dt, ledger)
-        self.temperature = self.shell.even((n,), self.solids, inside, self.solid_mass, warm)
+        self.temperature, self.solids[HEAT] = self.shell.even((n,), float(self.solids[HEAT]), inside, self.solid_mass, warm)
         if self.temperature > 100.0:
             boil(n, self.temperature, self.heats.p.boiling, ledger)
         return self._transfer(sp, dt, ledger)
@@ -259,7 +259,7 @@ class LeachTank:
             self.chemistry.solve(t, molal(n), ahead=_STAYS, back=_STAYS)
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         inside = float(self.heats.oxide.dot(self.solids))
-        self.temperature = self.shell.even((n,), self.solids, inside, self.solid_mass, lambda *_: t)
+        self.temperature, self.solids[HEAT] = self.shell.even((n,), float(self.solids[HEAT]), inside, self.solid_mass, lambda *_: t)
 
     def _charge(self, kg: float) -> None:
         new = self.per_kg * kg
@@ -357,8 +357,9 @@ class LeachTank:
         self.soluble_si -= si
         self._move(SI, si)
         for trace in _TRACE:
-            if solids[trace] > 0.0:
-                self._move(trace, float(solids[trace]) * ease)
+            there = float(solids[trace])
+            if there > 0.0:
+                self._move(trace, there * ease)
         self.solid_mass = float(_SOLID_MASS.dot(solids))
         return 1.5 * (al - al_oxide) + fe
 
@@ -381,37 +382,35 @@ class LeachTank:
         self._move(P, whole + leak)
 
     def _move(self, place: int, amount: float) -> None:
-        amount = min(amount, float(self.solids[place]))
-        self.solids[place] -= amount
+        there = float(self.solids[place])
+        amount = min(amount, there)
+        self.solids[place] = there - amount
         self.liquor[place] += amount
 
     def _oxidise(self, volume: float, dt: float) -> None:
         """Oxidise Fe(II), lose peroxide; set the ORP."""
         p = self.p
         n = self.liquor
-        peroxide, fe2 = float(n[H2O2]), float(n[FE2])
+        peroxide, fe2, fe3 = float(n[H2O2]), float(n[FE2]), float(n[FE3])
         if peroxide > 1e-9:
             turned = min(fe2 * (1.0 - math.exp(-p.fe_peroxide * peroxide / volume * dt)), 1.9 * peroxide)
-            n[FE2] -= turned
-            n[FE3] += turned
+            fe2, fe3 = fe2 - turned, fe3 + turned
+            n[FE2], n[FE3] = fe2, fe3
             peroxide -= 0.5 * turned
             base, by_cu, by_fe = p.peroxide_loss
-            k = (base + by_cu * float(n[CU]) / volume + by_fe * float(n[FE2] + n[FE3]) / volume) * math.exp(
+            k = (base + by_cu * float(n[CU]) / volume + by_fe * (fe2 + fe3) / volume) * math.exp(
                 p.peroxide_activation / 8.314e-3 * (1.0 / 343.15 - 1.0 / (self.temperature + 273.15))
             )
-            lost = peroxide * (1.0 - math.exp(-k * dt))
-            n[H2O2] = peroxide - lost
-        fe2, fe3 = float(n[FE2]), float(n[FE3])
+            peroxide -= peroxide * (1.0 - math.exp(-k * dt))
+            n[H2O2] = peroxide
         kelvin = self.temperature + 273.15
         nernst = p.orp_iron + 0.0862 * kelvin * math.log((fe3 + 1e-6 * volume) / (fe2 + 1e-6 * volume))
         fed, left = sum(self.fed), sum(self.left)
         # oxide that outlasts the peroxide holds the potential up; peroxide sets a mixed potential
         oxide = (
-            p.orp_oxide * min(1.0, left / (p.orp_oxide_left * fed)) * (p.half_peroxide / (p.half_peroxide + float(n[H2O2]) / volume))
-            if fed > 0.0
-            else 0.0
+            p.orp_oxide * min(1.0, left / (p.orp_oxide_left * fed)) * (p.half_peroxide / (p.half_peroxide + peroxide / volume)) if fed > 0.0 else 0.0
         )
-        mixed = p.orp_peroxide * float(n[H2O2]) / (float(n[H2O2]) + p.orp_half * volume)
+        mixed = p.orp_peroxide * peroxide / (peroxide + p.orp_half * volume)
         self.orp = approach(self.orp, nernst + oxide + mixed, dt, p.orp_lag)
 
     def _transfer(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> tuple[FloatArray | None, FloatArray | None]:
@@ -420,8 +419,7 @@ class LeachTank:
         passed: FloatArray | None = None
         press.pressure = press.flow = 0.0
         share = opening(sp["transfer_pump"])
-        volume = self.volume()
-        if share > 0.0 and volume > 0.0:
+        if share > 0.0 and (volume := self.volume()) > 0.0:
             moved = min(press.rate(share) * dt, volume)
             part = 1.0 if volume - moved < 1.0 else moved / volume
             liquor, solids = self.liquor * part, self.solids * part
@@ -456,9 +454,9 @@ class LeachTank:
         """Return the true values in the order of `measures`."""
         liquid = litres(self.liquor)
         volume = liquid + self.solid_mass / self.p.solid_density
-        mass = float(LIQUID_MASS.dot(self.liquor)) + self.solid_mass
         flow = self.lines.flow
         wet = liquid > 20.0
+        mass = float(LIQUID_MASS.dot(self.liquor)) + self.solid_mass if wet else 0.0
         ph = self.chemistry.ph if wet else 7.0
         return (
             self.temperature, ph, self.orp if wet else 200.0,

@@ -190,7 +190,7 @@ class Plant:
         charge = self.hopper.step(sp["weigh_hopper"], dt, fines)
         liquor, passed = self.leach.step(sp["leach_tank"], dt, charge, ledger)
         self.purification.step(sp["purification_tank"], dt, liquor, passed, ledger)
-        slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room(), ledger)
+        slurry = self.reactor.step(sp["precipitation_reactor"], dt, self.purification, self.filter.room, ledger)
         filtrate = self.filter.step(sp["filter_dryer"], dt, slurry, ledger)
         self.crystalliser.step(sp["crystalliser"], dt, filtrate, self.purification, ledger)
         self.laboratory.step(sp["icp_analyser"], self.time - self._due, self._rng, self.sample)
@@ -226,11 +226,10 @@ class Plant:
             values = unit.measure()
             true += values if sources is None else [values[source] for source in sources]
         if true:
-            seen = np.array(true)
             for row in self._actuators.lost:
                 if row in self._feedback:
-                    seen[self._feedback[row]] = self._actuators.position[row]
-            out = self._transmitters.step(seen, self.time - self._due)
+                    true[self._feedback[row]] = float(self._actuators.position[row])
+            out = self._transmitters.step(true, self.time - self._due)
             self._protection.judge(out, self._transmitters.status, dt)
 
     def read(self, device: str) -> FloatArray:

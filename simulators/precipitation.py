@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,6 +60,7 @@ _GROWTH = 10.0  # [um] that a crystal can grow in a step; in a plant it takes th
 SOLID_MASS = LIQUID_MASS.copy()  # [kg/mol] of what is in the product: Ni, Co, Mn and the impurities as hydroxides
 SOLID_MASS[_PLACES] += 0.017007 * np.array(_CHARGE)
 SOLID_MASS[[H2O2, WATER]] = 0.0
+_METAL_MASS = {place: float(SOLID_MASS[place]) for place in _METALS}
 
 
 @dataclass(frozen=True)
@@ -252,15 +253,15 @@ class Reactor:
         """Return the slurry's volume [L]."""
         return litres(self.liquor) + self.solid_mass / self.p.density * 1e3
 
-    def step(self, sp: Mapping[str, float], dt: float, source: PurificationTank, room: float, ledger: Ledger) -> Slurry | None:
-        """Advance by `dt` [s]; `room` [L] is what the wash filter can take."""
+    def step(self, sp: Mapping[str, float], dt: float, source: PurificationTank, room: Callable[[], float], ledger: Ledger) -> Slurry | None:
+        """Advance by `dt` [s]; `room` tells what the wash filter can take [L]."""
         check_step(dt)
         p = self.p
         self.stirrer = approach(self.stirrer, within(sp["stirrer_speed_sp"], 0.0, p.rpm_most), dt, 5.0)
         self.nitrogen = approach(self.nitrogen, within(sp["nitrogen_flow_sp"], 0.0, p.nitrogen_most), dt, 4.0)
         self.seeding = approach(self.seeding, within(sp["seed_rate_sp"], 0.0, p.seed_most), dt, 3.0)
         free = p.volume - self.volume()
-        self.lines.step(sp, dt, self.liquor, ledger, room=free)
+        self.lines.step(sp, dt, self.liquor, ledger, room=lambda: free)
         target = within(sp["feed_flow_sp"], 0.0, p.line) if free > 0.0 else 0.0
         self.feed = approach(self.feed, target, dt, 3.0)
         strength = 0.0
@@ -275,22 +276,25 @@ class Reactor:
             self._seed(self.seeding * dt / 3600.0, ledger)
         n = self.liquor
         volume = litres(n)
-        before = HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids)
-        if volume > 1.0:
-            self._precipitate(volume, strength, dt)
-        n[H2O2] *= math.exp(-dt / p.peroxide_life)
-        react(n, before, HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids), 0.0, ledger, 0.0)
+        if volume > 1.0 or n[H2O2] > 0.0:
+            before = HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids)
+            if volume > 1.0:
+                self._precipitate(volume, strength, dt)
+            n[H2O2] *= math.exp(-dt / p.peroxide_life)
+            react(n, before, HO_LIQUOR.dot(n) + HO_SALT.dot(self.solids), 0.0, ledger, 0.0)
         if volume > 1.0:
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         self._gas(volume, dt, ledger)
-        warm = self.jacket.warming(sp["jacket_valve"], dt, ledger, self._power())
-        self.temperature = self.shell.even((n,), self.solids, float(self.heats.salt.dot(self.solids)), self.solid_mass, warm)
+        warm = self.jacket.warming(sp["jacket_valve"], dt, ledger, self._power(self.volume()))
+        solids = self.solids
+        inside = float(self.heats.salt.dot(solids))
+        self.temperature, solids[HEAT] = self.shell.even((n,), float(solids[HEAT]), inside, self.solid_mass, warm)
         if self.temperature > 100.0:
             boil(n, self.temperature, self.heats.p.boiling, ledger)
         return self._pump(opening(sp["transfer_pump"]), dt, room)
 
-    def _power(self) -> float:
-        return self.p.power * (self.stirrer / self.p.rpm) ** 3 * min(self.volume() / 6000.0, 1.0)
+    def _power(self, volume: float) -> float:
+        return self.p.power * (self.stirrer / self.p.rpm) ** 3 * min(volume / 6000.0, 1.0)
 
     def _seed(self, kg: float, ledger: Ledger) -> None:
         metal = float(self.ratio @ SOLID_MASS[_METALS])
@@ -315,10 +319,10 @@ class Reactor:
         kg = 0.0
         for place, left in zip(_PLACES, self.chemistry.left, strict=True):
             change = max(min(x[place] - left * water, x[place]), -y[place])
-            n[place] -= change
-            solid[place] += change
+            n[place] = x[place] - change
+            solid[place] = y[place] + change
             if place in _METALS:
-                kg += change * float(SOLID_MASS[place])
+                kg += change * _METAL_MASS[place]
         if kg > 0.0:
             self._lattice(kg, dt)
             for place, share in self._takes:
@@ -350,8 +354,9 @@ class Reactor:
         for place, amount in (
             (S, sulfur), (NA, p.sodium * kg / 0.02299), (N, p.nitrogen * kg / 0.01703), (LI, p.lithium * kg / 0.00694),
         ):  # fmt: skip
-            amount = min(amount, 0.2 * float(n[place]))
-            n[place] -= amount
+            there = float(n[place])
+            amount = min(amount, 0.2 * there)
+            n[place] = there - amount
             solid[place] += amount
             if place == S:
                 self.loose_s += p.leachable * amount
@@ -387,12 +392,11 @@ class Reactor:
             self.liquor -= gas
             ledger.leave("off-gas", gas, GAS)
 
-    def _pump(self, share: float, dt: float, room: float) -> Slurry | None:
+    def _pump(self, share: float, dt: float, room: Callable[[], float]) -> Slurry | None:
         self.moved = 0.0
-        volume = self.volume()
-        if share <= 0.0 or volume <= 0.0 or room <= 0.0:
+        if share <= 0.0 or (volume := self.volume()) <= 0.0 or (most := room()) <= 0.0:
             return None
-        moved = min(share * self.p.pump * dt / 3600.0, volume, room)
+        moved = min(share * self.p.pump * dt / 3600.0, volume, most)
         part = 1.0 if volume - moved < 1.0 else moved / volume
         self.moved = moved / dt * 3600.0
         out = Slurry(self.liquor * part, self.solids * part, self.loose_s * part, self.particles.take(part))
@@ -412,11 +416,12 @@ class Reactor:
         wet = liquid > 20.0
         ph = self.chemistry.ph if wet else 7.0
         ammonia = float(self.liquor[N]) / liquid if wet else 0.0
+        volume = liquid + self.solid_mass / self.p.density * 1e3
         flow = self.lines.flow
         return (
-            self.temperature, ph, ph, ammonia, self.oxygen, (liquid + self.solid_mass / self.p.density * 1e3) * 1e-3,
+            self.temperature, ph, ph, ammonia, self.oxygen, volume * 1e-3,
             self.particles.percentiles()[1],
-            self.stirrer, self._power(), self.feed, flow["naoh_flow"], flow["ammonia_flow"], flow["water_flow"], self.nitrogen,
+            self.stirrer, self._power(volume), self.feed, flow["naoh_flow"], flow["ammonia_flow"], flow["water_flow"], self.nitrogen,
             self.jacket.temperature, self.p.room * (self.chemistry.ammonia if wet else 0.0) / self.p.room_ammonia, self.moved,
         )  # fmt: skip
 

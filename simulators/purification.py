@@ -71,7 +71,7 @@ __all__ = ["CakePressParameters", "PurificationParameters", "PurificationTank"]
 # rows of the solids: hydroxides and cryolite, metals, sorbed (comes off), sorbed (stays), what passed the cloth of the leach press, other salts
 _HYDROXIDE, _METAL, _LOOSE, _FAST, _RESIDUE, _SALTS = range(6)
 _ROWS = (SALT, METAL, SALT, SALT, OXIDE, SALT)  # their forms
-_HO = [HO[form] for form in _ROWS]
+_ATOMS = [HO[form].dot for form in _ROWS]  # what gives the H and O of a row
 _METALS = [NAMES.index(solid.metal) for solid in HYDROXIDES]
 _CHARGE = [-solid.of["H"] for solid in HYDROXIDES]
 _SORBS = [NI, CO, LI]
@@ -191,7 +191,7 @@ class PurificationTank:
         if passed is not None:
             self.solids[_RESIDUE] += passed
         n = self.liquor
-        self.lines.step(sp, dt, n, ledger, room=p.volume - self.volume())
+        self.lines.step(sp, dt, n, ledger, room=lambda: p.volume - self.volume())
         self.powder = approach(self.powder, within(sp["powder_rate_sp"], 0.0, p.powder_most), dt, 3.0)
         if self.powder > 0.0:
             kg = self.powder * dt / 3600.0
@@ -220,21 +220,21 @@ class PurificationTank:
             n[BOUND] = bound(n, self.chemistry.heat, self.heats)
         if volume > 1.0 or self.solid_mass > 0.0:
             self.solid_mass = float((self.solids * _MASS).sum())
-        inside = sum(float(of.dot(row)) for of, row in zip(self._heat_of, self.solids, strict=True)) if self.solid_mass > 0.0 else 0.0
-        warmth = self.solids.sum(axis=0)
-        self.temperature = self.shell.even((n,), warmth, inside, self.solid_mass, self.jacket.warming(sp["jacket_valve"], dt, ledger))
+        inside = sum([float(of.dot(row)) for of, row in zip(self._heat_of, self.solids, strict=True)]) if self.solid_mass > 0.0 else 0.0
+        warm = self.jacket.warming(sp["jacket_valve"], dt, ledger)
+        self.temperature, heat = self.shell.even((n,), sum(self.solids[:, HEAT].tolist()), inside, self.solid_mass, warm)
         self.solids[:, HEAT] = 0.0
-        self.solids[_HYDROXIDE, HEAT] = warmth[HEAT]
+        self.solids[_HYDROXIDE, HEAT] = heat
         if self.temperature > 100.0:
             boil(n, self.temperature, self.heats.p.boiling, ledger)
         self._press(sp, dt, ledger)
-        self.salts.step(sp, dt, self.clear, ledger, room=p.clear_volume - litres(self.clear))
+        self.salts.step(sp, dt, self.clear, ledger, room=self._clear_room)
 
     def _atoms(self) -> FloatArray:
         """Return mol of H and O in the tank, shape (2,)."""
         out: FloatArray = HO_LIQUOR.dot(self.liquor)
-        for of, row in zip(_HO, self.solids, strict=True):
-            out += of.dot(row)
+        for take, row in zip(_ATOMS, self.solids, strict=True):
+            out += take(row)
         return out
 
     def _cement(self, volume: float, dt: float) -> None:
@@ -302,8 +302,8 @@ class PurificationTank:
             if moved == 0.0:
                 continue
             moved = max(min(moved, x[place]), -y[place])
-            n[place] -= moved
-            row[place] += moved
+            n[place] = x[place] - moved
+            row[place] = y[place] + moved
             if charge == 3:
                 trivalent += moved
         cryolite = self.chemistry.saturation("cryolite") if x[F] > 0.0 and x[AL] > 0.0 and x[NA] > 0.0 else -9.0
@@ -367,21 +367,21 @@ class PurificationTank:
             want = share * (free + held + stuck)
             if want > held + stuck:
                 move = min((want - held - stuck) * step, free)
-                self.liquor[place] -= move
-                loose[place] += move * p.comes_off
-                fast[place] += move * (1.0 - p.comes_off)
+                self.liquor[place] = free - move
+                loose[place] = held + move * p.comes_off
+                fast[place] = stuck + move * (1.0 - p.comes_off)
             else:
                 move = max(held - share * (free + held), 0.0) * step
-                self.liquor[place] += move
-                loose[place] -= move
+                self.liquor[place] = free + move
+                loose[place] = held - move
 
     def _press(self, sp: Mapping[str, float], dt: float, ledger: Ledger) -> None:
         press = self.press
         press.pressure = press.flow = 0.0
         share = opening(sp["transfer_pump"])
-        volume = self.volume()
-        room = self.p.clear_volume - litres(self.clear)
-        if share > 0.0 and volume > 0.0 and room > 0.0:
+        washes = sp["press_wash_flow_sp"] > 0.0 or press.wash_flow > 0.0
+        room = self._clear_room() if share > 0.0 or washes else 0.0
+        if share > 0.0 and room > 0.0 and (volume := self.volume()) > 0.0:
             moved = min(press.rate(share) * dt, volume, room)
             part = 1.0 if volume - moved < 1.0 else moved / volume
             liquor, solids = self.liquor * part, self.solids * part
@@ -392,7 +392,7 @@ class PurificationTank:
             self._pass(out, bled, ledger)
             self.clear += out
             press.flow = litres(out) / dt * 60.0
-        if (sp["press_wash_flow_sp"] > 0.0 or press.wash_flow > 0.0) and room > 0.0:
+        if washes and room > 0.0:
             washed = press.wash(sp["press_wash_flow_sp"], dt, ledger)
             if washed is not None:
                 self.clear += washed
@@ -419,6 +419,9 @@ class PurificationTank:
         solids[BOUND] = solids[HEAT]
         react(filtrate, before, HO_LIQUOR.dot(solids), 0.0, ledger, 0.0)
         filtrate += solids
+
+    def _clear_room(self) -> float:
+        return self.p.clear_volume - litres(self.clear)
 
     def draw(self, volume: float) -> FloatArray:
         """Take up to `volume` [L] of clear liquor."""

@@ -41,11 +41,14 @@ __all__ = [
 SOLID_HEAT = 0.8  # [kJ/(kg K)]
 _STEPS: Final = (1e-6, 60.0)  # [s]
 _MOST_SOLIDS: Final = 1e4  # [kg]
+_ATOMS: Final = [of.dot for of in HO]  # what gives H and O of an inventory, by its form
 Content = list[tuple[FloatArray, int]]  # inventories, each with its form
 
 
 def approach(value: float, target: float, dt: float, lag: float) -> float:
     """Return `value` after `dt` [s] of a first-order move to `target` with `lag` [s]; it arrives for good when it is near."""
+    if value == target:
+        return target
     new = target + (value - target) * math.exp(-dt / lag)
     return target if abs(new - target) < 1e-4 * (1.0 + abs(target)) else new
 
@@ -119,7 +122,7 @@ class Ledger:
 
     def enter(self, name: str, inventory: FloatArray, form: int) -> None:
         """Count what came in as a solid."""
-        self._brought += HO[form] @ inventory
+        self._brought += _ATOMS[form](inventory)
         if name in self.into:
             self.into[name] += inventory
         else:
@@ -127,7 +130,7 @@ class Ledger:
 
     def leave(self, outlet: str, inventory: FloatArray, form: int = LIQUOR) -> None:
         """Count what left by `outlet`."""
-        self._gone += HO[form] @ inventory
+        self._gone += _ATOMS[form](inventory)
         if outlet in self.out:
             self.out[outlet] += inventory
         else:
@@ -177,22 +180,26 @@ class Shell:
         self.capacity = capacity  # [kJ/K] 400 kg of steel
         self.heat = capacity * (AMBIENT - 25.0)  # [kJ] against 25 degC
 
-    def even(self, liquors: Sequence[FloatArray], solids: FloatArray, inside: float, mass: float, warm: Callable[[float, float], float]) -> float:
-        """Bring wall and content to one temperature and return it [degC]; how the enthalpy is shared follows from it.
+    def even(
+        self, liquors: Sequence[FloatArray], solid: float, inside: float, mass: float, warm: Callable[[float, float], float]
+    ) -> tuple[float, float]:
+        """Bring wall and content to one temperature; return it [degC] and the enthalpy [kJ] that the solids have then.
 
-        The liquors have their BOUND; `inside` [kJ] is that of the solids, of which there are `mass` [kg]. `warm` takes the temperature and the
-        heat capacity [kJ/K], and returns the temperature after heat came from outside.
+        The solids, of which there are `mass` [kg], bring `solid` [kJ], of which `inside` is bound; the liquors have their BOUND and get their
+        HEAT. `warm` takes the temperature and the heat capacity [kJ/K], and returns the temperature after heat came from outside.
         """
-        water = sum(float(liquor[WATER]) for liquor in liquors)
+        water = sensible = 0.0
+        for liquor in liquors:
+            water += float(liquor[WATER])
+            sensible += float(liquor[HEAT]) - float(liquor[BOUND])
         capacity = self.capacity + WATER_HEAT * water + SOLID_HEAT * mass
-        whole = self.heat + float(solids[HEAT]) - inside + sum(float(liquor[HEAT] - liquor[BOUND]) for liquor in liquors)
+        whole = self.heat + solid - inside + sensible
         t = warm(25.0 + whole / capacity, capacity)
         above = t - 25.0
         self.heat = self.capacity * above
-        solids[HEAT] = inside + SOLID_HEAT * mass * above
         for liquor in liquors:
-            liquor[HEAT] = liquor[BOUND] + WATER_HEAT * liquor[WATER] * above
-        return t
+            liquor[HEAT] = float(liquor[BOUND]) + WATER_HEAT * float(liquor[WATER]) * above
+        return t, inside + SOLID_HEAT * mass * above
 
 
 def react(liquor: FloatArray, before: FloatArray, after: FloatArray, hydrogen: float, ledger: Ledger, hydrogen_heat: float) -> float:
@@ -223,19 +230,25 @@ class Lines:
 
     def __post_init__(self) -> None:
         self.flow = dict.fromkeys(self.reagents, 0.0)
+        self._rows = [(name, f"{name}_sp", reagent) for name, reagent in self.reagents.items()]
 
-    def step(self, setpoints: Mapping[str, float], dt: float, liquor: FloatArray, ledger: Ledger, *, room: float = math.inf) -> float:
+    def step(self, setpoints: Mapping[str, float], dt: float, liquor: FloatArray, ledger: Ledger, *, room: Callable[[], float]) -> float:
         """Move the flows and add what they bring to `liquor`; return the litres. Nothing flows into a vessel without `room` [L]."""
         brought = 0.0
-        for name, reagent in self.reagents.items():
-            flow, target = self.flow[name], setpoints[name + "_sp"]
-            if room <= brought:
+        most: float | None = None  # [L] that the vessel can take, which only matters when something flows
+        for name, setpoint, reagent in self._rows:
+            flow, target = self.flow[name], setpoints[setpoint]
+            if flow == target == 0.0:
+                continue
+            if most is None:
+                most = room()
+            if most <= brought:
                 target = flow = 0.0
             if flow != target:
                 flow = approach(flow, within(target, 0.0, self.most), dt, self.lag)
             self.flow[name] = flow
             if flow > 0.0:
-                volume = min(flow * self.per_second * dt, room - brought)
+                volume = min(flow * self.per_second * dt, most - brought)
                 liquor += REAGENTS[reagent] * volume
                 ledger.dose(reagent, volume)
                 brought += volume

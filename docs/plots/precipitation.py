@@ -41,7 +41,7 @@ def run(ph: float, ammonia: float) -> tuple[FloatArray, float, float, float]:
             "seed_rate_sp": 44.4 if 600.0 <= seconds < 1200.0 else 0.0,
             "feed_flow_sp": feed if seconds >= 1200.0 and litres(source.clear) > 1.0 else 0.0,
         }
-        tank.step(setpoints, DT, source, 0.0, ledger)
+        tank.step(setpoints, DT, source, lambda: 0.0, ledger)
         if seconds > 1300.0:
             rows.append(((seconds - 1200.0) / 3600.0, *tank.particles.percentiles()))
     sulfur = float(tank.solids[S]) * 32.06e3 / tank.solid_mass

@@ -62,7 +62,7 @@ def purification() -> tuple[Any, Step]:
 def reactor() -> tuple[Any, Step]:
     unit = Reactor(np.array([0.6, 0.2, 0.2]))
     source: Any = Source()
-    return unit, lambda sp, dt: unit.step(sp, dt, source, 1e3, Ledger())
+    return unit, lambda sp, dt: unit.step(sp, dt, source, lambda: 1e3, Ledger())
 
 
 def filter_dryer() -> tuple[Any, Step]:
