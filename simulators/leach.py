@@ -77,6 +77,7 @@ _SOLID_MASS[[NI, CO, MN]] += 0.032
 _SOLID_MASS[[C, S, N]] = 0.01201, 0.03206, 0.01401
 _SOLID_MASS[[H2O2, WATER]] = 0.0
 _STAYS = (0.0,) * len(HYDROXIDES)
+_METALS = slice(NI, MN + 1)  # Ni, Co, Mn
 _TRACE = (CA, MG, ZN, NA, K, CL)
 
 
@@ -337,10 +338,9 @@ class LeachTank:
             self.left[place] -= out
             total += out
         share = total * self.metal_share
-        here = solids[[NI, CO, MN]]
-        share = np.minimum(share, here)
-        solids[[NI, CO, MN]] = here - share
-        n[[NI, CO, MN]] += share
+        share = np.minimum(share, solids[_METALS])
+        solids[_METALS] -= share
+        n[_METALS] += share
         fed = sum(self.fed)
         keep = self.lithium_fed * max(sum(self.left) / fed, 0.0) ** p.lithium_lead if fed > 0.0 else 0.0
         if self.lfp > 0.0:
