@@ -304,11 +304,15 @@ class Device:
 
     @cached_property
     def deadbands(self) -> FloatArray:
-        """By how much each signal must change to count as changed [eu of each], shape (n,)."""
+        """By how much each signal must change to count as changed [eu of each], shape (n,); 0 for what is written and what is 0 or 1.
+
+        A readback that is held would never show what was asked for, and be written again and again.
+        """
         groups, signals = self.profile.groups, self.profile.signals.values()
         share = np.array([groups[signal.group].deadband if signal.group else 0.0 for signal in signals])
         own = np.array([signal.deadband for signal in signals])
-        return np.where(own > 0.0, own, share / 100.0 * (self.profile.high - self.profile.low))
+        measured = np.array([signal.access == "read" and not signal.discrete for signal in signals], dtype=np.bool_)
+        return np.where(measured, np.where(own > 0.0, own, share / 100.0 * (self.profile.high - self.profile.low)), 0.0)
 
 
 def profile_folder() -> Path:

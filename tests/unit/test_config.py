@@ -113,10 +113,25 @@ range = [0, 10]
 eu = "kg/h"
 at = "input:6"
 """
+# what is written, and what is 0 or 1: no deadband holds it
+EXACT = """
+[signals.flow_sp]
+range = [0, 10]
+eu = "kg/h"
+at = "holding:6"
+access = "write"
+group = "slow"
+deadband = 0.1
+[signals.full]
+type = "bool"
+at = "discrete:0"
+group = "slow"
+deadband = 1
+"""
 
 
 def test_groups_say_how_often_a_signal_is_wanted_and_when_it_is_old(tmp_path: Path) -> None:
-    (tmp_path / "scale.toml").write_text(PROFILE)
+    (tmp_path / "scale.toml").write_text(PROFILE + EXACT)
     path = tmp_path / "cell.toml"
     path.write_text(
         DEMO.read_text().replace(
@@ -126,13 +141,13 @@ def test_groups_say_how_often_a_signal_is_wanted_and_when_it_is_old(tmp_path: Pa
     )  # fmt: skip
     plan = load_cell(path).plan
     rows = plan.devices["scale"]
-    np.testing.assert_allclose(rows.device.periods, [2.0, 2.0, 0.2])
-    np.testing.assert_allclose(rows.device.deadbands, [5.0, 0.1, 0.0])
+    np.testing.assert_allclose(rows.device.periods, [2.0, 2.0, 0.2, 2.0, 2.0])
+    np.testing.assert_array_equal(rows.device.deadbands, [5.0, 0.1, 0.0, 0.0, 0.0])
     assert rows.poll == 0.2
     places = plan.image.places(["WT-1", "WT-2", "FT-1"])
     np.testing.assert_allclose(np.asarray(plan.freshness.uncertain_after)[places], [6.0, 6.0, 0.6])
     np.testing.assert_allclose(np.asarray(plan.freshness.bad_after)[places], [20.0, 20.0, 2.5])
-    np.testing.assert_allclose(load_cell(path, speed=10.0).plan.devices["scale"].device.periods, [0.2, 0.2, 0.05])
+    np.testing.assert_allclose(load_cell(path, speed=10.0).plan.devices["scale"].device.periods, [0.2, 0.2, 0.05, 0.2, 0.2])
 
 
 @pytest.mark.parametrize(
