@@ -44,6 +44,11 @@ class WriteResult(Enum):
     NOT_SENT = "not sent"  # there is no link, it cannot be written, or no time was left: nothing changed there
     UNKNOWN = "unknown"  # no answer: it may or may not have happened. Read, never repeat blindly
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether what is there now has to be read before anything else is done."""
+        return self in (WriteResult.MISMATCH, WriteResult.UNKNOWN)
+
 
 class WriteOutcome(NamedTuple):
     """The outcome of writing one signal: what was asked, what is there now (NaN when not known), and why it failed."""

@@ -225,7 +225,8 @@ class ModbusDriver(Driver):
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], then read them back; nothing is repeated.
 
-        What is not sent, since the device is not connected or the value cannot be, changes nothing there.
+        What is not sent, since the device is not connected or the value cannot be, changes nothing there. What may or may not be done is BAD until
+        the next read says what is there.
         """
         line = self._line
         if line is None:
@@ -243,6 +244,11 @@ class ModbusDriver(Driver):
                     outcomes[spot.name] = self._outcome(spot.name, value, *failed)
         if accepted:
             await self._read_back(line, accepted, until, outcomes)
+        if doubtful := {name for name, outcome in outcomes.items() if outcome.result.doubtful}:
+            self._blocks.doubt(doubtful)
+            for name in doubtful:
+                if math.isnan(outcomes[name].found):  # what was there may be there no longer
+                    self._blocks.found[self._where[name].place] = np.nan
         return [outcomes[name] for name in changes]
 
     def same(self, signal: str, one: float, other: float) -> bool:

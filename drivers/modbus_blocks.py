@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import numpy as np
@@ -102,6 +102,12 @@ class Blocks:
         self.found.fill(np.nan)
         for block in self._blocks:
             block.due = -math.inf
+
+    def doubt(self, names: Collection[str]) -> None:
+        """Ask for some signals in the next read, however seldom they are wanted: nobody knows whether they took what was written."""
+        for block in self._blocks:
+            if any(name in names for name in block.request.names):
+                block.due = -math.inf
 
     # the identity ---------------------------------------------------------------------------------------------------------
 

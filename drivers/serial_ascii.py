@@ -294,7 +294,8 @@ class SerialAsciiDriver(Driver):
     async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
         """Write signals [eu of each], one command each, and read them back; nothing is repeated.
 
-        What is not sent, since the instrument is not connected, the value cannot be or no time is left, changes nothing there.
+        What is not sent, since the instrument is not connected, the value cannot be or no time is left, changes nothing there. What may or may not
+        be done is BAD until the next read says what is there.
         """
         async with self._lock:
             deadline = asyncio.get_running_loop().time() + self.timeout
@@ -305,7 +306,18 @@ class SerialAsciiDriver(Driver):
                     outcomes.append(self._outcome(name, value, WriteResult.NOT_SENT, why))
                 else:
                     outcomes.append(await self._write(name, value, deadline))
+                    self._doubt(outcomes[-1])
             return outcomes
+
+    def _doubt(self, outcome: WriteOutcome) -> None:
+        """Let the next read ask for what may or may not be done, however seldom it is wanted; until then nobody knows what is there."""
+        if not outcome.result.doubtful:
+            return
+        place = self.device.profile.place(outcome.signal)
+        self._asked.pop(self._signals[place].at.partition(":")[0], None)
+        if math.isnan(outcome.found):
+            self._values[place], self._quality[place] = np.nan, Quality.BAD
+            self.wrong[outcome.signal] = outcome.why
 
     async def _write(self, name: str, value: float, deadline: float) -> WriteOutcome:
         signal, command = self.device.profile.signals.get(name), self._dialogue.writes.get(name)

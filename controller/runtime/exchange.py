@@ -63,8 +63,8 @@ class _Reason:
 class Exchange:
     """Read one device into the image; write to it what the cell asks for and the device does not show yet.
 
-    A write is never repeated blindly: what is written next is decided from what was read last, so an *unknown* outcome is resolved by the
-    following read, and a device that has lost its setpoints gets them again.
+    A write is never repeated blindly: what is written next is decided from what was read last. So an *unknown* outcome is resolved by the
+    following read, and as long as none brings the signal it is not sent that value again; a device that has lost its setpoints gets them again.
     """
 
     def __init__(self, rows: DeviceRows, driver: Driver, image: ProcessImage, plan: CellPlan, clock: Clock) -> None:
@@ -85,6 +85,7 @@ class Exchange:
         self._seen: tuple[float, ...] = ()  # what `_link` was made of
         self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
         self._tried: dict[str, float] = {}  # signal: when one that does not take was written last
+        self._doubted: dict[str, tuple[float, float]] = {}  # signal: what may have been written to it [its eu], and when [s, monotonic]
         self._near = np.array([_near(profile.signals[name], span) for name, span in zip(rows.signals, self._span.tolist(), strict=True)])
         self._reported: dict[str, WriteResult] = {}
         self._was_up: bool | None = None
@@ -209,7 +210,11 @@ class Exchange:
             self._failing.clear()  # a lost device has an alarm of its own
             return []
         now = self.clock.monotonic()
-        changes = {signal: value for signal, value in self._changes(outputs).items() if now - self._tried.get(signal, -math.inf) >= _AGAIN}
+        changes = {
+            signal: value
+            for signal, value in self._changes(outputs).items()
+            if now - self._tried.get(signal, -math.inf) >= _AGAIN and not (self._doubted and self._is_blind(signal, value, now))
+        }
         if self._heartbeat is not None and now - self._beaten >= _HEARTBEAT:
             self._beaten = now
             if scan != self._beat_of:
@@ -241,6 +246,18 @@ class Exchange:
             self._tried.pop(self.rows.signals[place], None)
         return {self.rows.signals[place]: float(wanted[place]) for place in differs.nonzero()[0]}
 
+    def _is_blind(self, signal: str, value: float, now: float) -> bool:
+        """Whether to write `value` [its eu] would repeat a write of which nobody knows whether it took: the signal was not read since."""
+        if signal not in self._doubted:
+            return False
+        sent, when = self._doubted[signal]
+        place = self.rows.signals.index(signal)
+        if math.isfinite(self.image.value[self._readback][place]) and self.image.received[self._readback][place] > when:
+            del self._doubted[signal]
+            return False
+        self._failing.setdefault(signal, now)  # a loss may have made it forgotten
+        return value == sent
+
     def differs(self, outputs: FloatArray) -> bool:
         """Whether the device shows anything else than `outputs`."""
         return bool(self._changes(outputs))
@@ -250,7 +267,10 @@ class Exchange:
         if outcome.result is WriteResult.CONFIRMED:
             self._failing.pop(outcome.signal, None)
             self._tried.pop(outcome.signal, None)
+            self._doubted.pop(outcome.signal, None)
         else:
+            if outcome.result.doubtful:
+                self._doubted[outcome.signal] = outcome.asked, self.clock.monotonic()
             self._tried[outcome.signal] = self.clock.monotonic()
             self._failing.setdefault(outcome.signal, self._tried[outcome.signal])
         if self._reported.get(outcome.signal, WriteResult.CONFIRMED) is outcome.result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import Servers
 from tests.faults.framing import Mbap
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Drop, Fault, Proxy, Rewrite
 from tests.integration.exchanging import Exchanging, plan_of
 from tests.integration.waiting import until
 
@@ -100,3 +100,76 @@ def test_a_setpoint_within_a_deadband_is_written_once_and_shown_as_it_is(tmp_pat
             assert cell.shown(WEIGHT) == (20.0, Quality.GOOD), "what is measured is held"
 
     asyncio.run(main())
+
+
+def is_write(message: bytes) -> bool:
+    return message[7] in (6, 16)
+
+
+def refused(message: bytes) -> bytes:
+    """Return exception 4 instead of a reply: it failed while it did it."""
+    return message[:4] + b"\x00\x03" + message[6:7] + bytes([message[7] | 0x80, 4])
+
+
+def is_readback(message: bytes) -> bool:
+    return message[7] == 3
+
+
+UNKNOWN: dict[str, list[Callable[[], Fault]]] = {
+    "lost": [lambda: Drop(times=1, match=is_write)],
+    "exception 4": [lambda: Rewrite(refused, times=1, match=is_write)],
+    "exception 4, and the next read is lost": [lambda: Rewrite(refused, times=1, match=is_write), lambda: Drop(times=1, match=is_readback)],
+    "accepted, and the readback is lost": [lambda: Drop(times=1, match=is_readback)],
+}
+
+
+@pytest.mark.parametrize("how", UNKNOWN)
+def test_a_write_that_is_unknown_is_decided_by_the_next_read_however_slow_its_group(how: str, tmp_path: Path) -> None:
+    """It was executed: not again, and what was there before is not shown any longer than to the next read."""
+
+    async def main() -> None:
+        async with bench(tmp_path, "60 s") as (cell, plant, proxy, _):
+            cell.outputs[0] = 20.0
+            await showing(cell, SP, 20.0)
+            spoilt, *_ = [proxy.add(fault()) for fault in UNKNOWN[how]]
+            cell.outputs[0] = 42.5
+            await until(lambda: tried(cell, spoilt))
+            await showing_never(cell, SP, 20.0, until_it_is=42.5)
+            assert plant.executed == [20.0, 42.5], "it was sent again without a look at what is there"
+            assert [event.new for event in cell.events if event.kind == "write"] == ["unknown"]
+
+    asyncio.run(main())
+
+
+def test_a_write_of_which_nothing_comes_is_read_again_at_once(tmp_path: Path) -> None:
+    """The device takes it, shows the old value once more, and has the new one then: it is not written twice."""
+
+    async def main() -> None:
+        async with bench(tmp_path, "60 s") as (cell, plant, proxy, _):
+            cell.outputs[0] = 20.0
+            await showing(cell, SP, 20.0)
+            old = proxy.add(Rewrite(lambda message: message[:9] + b"\x41\xa0\x00\x00", times=1, match=is_readback))  # 20.0
+            cell.outputs[0] = 42.5
+            await until(lambda: tried(cell, old))
+            await showing(cell, SP, 42.5)
+            assert plant.executed == [20.0, 42.5]
+            assert [event.new for event in cell.events if event.kind == "write"] == ["mismatch"]
+
+    asyncio.run(main())
+
+
+async def tried(cell: Exchanging, fault: Fault) -> bool:
+    await cell.turn()
+    return fault.done == 1
+
+
+async def showing_never(cell: Exchanging, tag: str, never: float, *, until_it_is: float) -> None:
+    """Take turns until a tag is shown as the one, GOOD; before it is BAD, and never as the other."""
+
+    async def shown() -> bool:
+        await cell.turn()
+        value, quality = cell.shown(tag)
+        assert quality is Quality.BAD or value != never, f"{value:g} {quality.name}: nobody knows that"
+        return (value, quality) == (until_it_is, Quality.GOOD)
+
+    await until(shown)

@@ -30,6 +30,7 @@ from simulators.pty_line import PtyLine
 from simulators.serve import CannotServe, Servers
 from tests.faults.framing import Line
 from tests.faults.proxy import Corrupt, Delay, Direction, Drop, Late, SerialRelay, Truncate
+from tests.integration.exchanging import Exchanging, plan_of
 from tests.integration.waiting import until
 
 pytestmark = pytest.mark.wire
@@ -336,6 +337,53 @@ def test_a_write_whose_answer_is_lost_is_unknown_and_sent_once(tmp_path: Path) -
                 hand.says = speak()
                 await until(lambda: good(driver))
                 assert hand.heard.count("TA 5.00 kg") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reads"),
+    [("TA?~garbled", 0), ("TA A      6.00 kg", 0), ("TA?~garbled", 1)],
+    ids=["unknown", "acknowledged as another", "unknown, and the next read too"],
+)
+def test_a_tare_that_is_unknown_is_taken_once_and_read_at_once(tmp_path: Path, spoilt: str, reads: int) -> None:
+    """The balance that comes with the product has it in a group of 5 s. The next read decides; while that cannot, nothing is sent again."""
+    tare, takes, garbled = 0.0, list[str](), 0
+
+    def says(line: str) -> str:
+        nonlocal tare, garbled
+        if line.startswith("TA "):
+            takes.append(line)
+            tare, garbled = float(line.split()[1]), reads
+            return spoilt if len(takes) == 1 else f"TA A      {tare:.2f} kg"
+        if line == "TA" and garbled:
+            garbled -= 1
+            return "TA?~garbled"
+        return {"I4": IDENTITY, "SI": "S S     123.45 kg"}.get(line, f"TA A      {tare:.2f} kg")
+
+    async def main() -> None:
+        hand = Hand(tmp_path / "lines/a", says)
+        await hand.open()
+        plan = plan_of(tmp_path, "balance", SERIAL, {"WT-1": "weight", "FY-1": "tare"})
+        async with open_driver(plan.devices["d"].device, data=tmp_path) as driver:
+            cell = Exchanging(plan, driver)
+
+            async def shows(value: float) -> bool:
+                await cell.turn()
+                return cell.shown("FY-1") == (value, Quality.GOOD)
+
+            await until(lambda: shows(0.0))
+            cell.outputs[0] = 12.25
+            while not takes:
+                await cell.turn()
+
+            async def taken() -> bool:
+                assert not await shows(0.0), "nobody knows that"
+                return cell.shown("FY-1") == (12.25, Quality.GOOD)
+
+            assert await until(taken, 10.0) < 2.0 or reads
+            assert takes == ["TA 12.25 kg"], "it was sent again without a look at what is there"
+        await hand.close()
 
     run(main)
 
@@ -805,6 +853,34 @@ def test_more_replies_than_a_read_has_time_for_come_in_turn(tmp_path: Path) -> N
                 assert outcome.result is WriteResult.CONFIRMED or "no time is left" in outcome.why
             assert (driver.metrics.connects, driver.metrics.losses) == (1, 0)
             assert driver.metrics.errors["timeout"] == 0
+
+    run(main)
+
+
+def test_what_is_unknown_is_bad_until_there_was_time_to_read_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        held = {f"p{place}": 1.0 for place in range(4)}
+        async with by_hand(tmp_path, lambda line: None, chatty(4, "200 ms")) as (hand, driver):
+            hand.says = says = slowly(hand, held, 0.03)
+            await until(lambda: good(driver))
+
+            def garbled(line: str) -> None:
+                name, _, value = line.partition("=")
+                if not value:
+                    says(line)
+                    return
+                held[name] = float(value)
+                hand.send(b"O?\r\n")
+
+            hand.says = garbled
+            for name in held:
+                [outcome] = await driver.write({name: 50.0})
+                assert outcome.result is WriteResult.UNKNOWN
+            first = await driver.read()
+            assert 0 < (first.quality == Quality.BAD).sum() < 4, "the line is left silent for a while, and then there is no time for all"
+            np.testing.assert_array_equal(first.values, np.where(first.quality == Quality.BAD, np.nan, 50.0))
+            await until(lambda: good(driver))
+            assert (await driver.read()).values.tolist() == [50.0] * 4
 
     run(main)
 

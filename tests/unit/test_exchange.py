@@ -14,7 +14,7 @@ from controller.runtime.clock import LiveClock, VirtualClock
 from controller.runtime.device_clock import DeviceClock
 from controller.runtime.exchange import Exchange
 from drivers.device import Device
-from drivers.driver import Driver, Reading, WriteOutcome
+from drivers.driver import Driver, Reading, WriteOutcome, WriteResult
 from drivers.image import ProcessImage
 from drivers.tags import Quality, TimeArray
 
@@ -206,5 +206,62 @@ def test_a_device_whose_driver_does_not_come_back_is_lost_until_it_does(at: str)
         found = await exchange.read() if at == "write" else task.result()
         assert [(event.old, event.new) for event in found] == [("", "up")]
         assert (image.value[up], image.lost, exchange.watch()) == (1.0, {}, [])
+
+    asyncio.run(main())
+
+
+class Doubtful(Scripted):
+    """A device whose writes are all unknown, and whose setpoint reads as `held` [its eu], NaN when it does not say."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.held = 0.0
+        self.sent: list[float] = []
+
+    async def read(self) -> Reading:
+        found = await super().read()
+        if not self.up:
+            return found
+        values = np.full(len(found.values), self.held)
+        return Reading(values, np.where(np.isnan(values), np.uint8(2), np.uint8(0)), found.source_time)
+
+    async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
+        sent = {name: value for name, value in changes.items() if name == "acid_flow_sp"}
+        self.sent += sent.values()
+        return [WriteOutcome(name, value, math.nan, WriteResult.UNKNOWN, "no answer") for name, value in sent.items()]
+
+
+def test_what_is_unknown_is_not_written_again_before_it_has_been_read() -> None:
+    """Not even after a loss, from which the first reads may not bring all; another value may be, since that is no repetition."""
+
+    async def main() -> None:
+        plan, clock = load_cell(cell_path("demo")).plan, VirtualClock()
+        rows = plan.devices["leach"]
+        driver, image = Doubtful(rows.device), ProcessImage(plan.image, plan.freshness)
+        exchange = Exchange(rows, driver, image, plan, clock)
+        outputs = np.full(len(plan.outputs), np.nan)
+        place, untaken = rows.outputs[rows.signals.index("acid_flow_sp")], plan.image.place("leach.UNTAKEN")
+
+        async def turn(wanted: float, held: float, up: bool = True) -> list[float]:
+            clock.time += 3.0
+            outputs[place], driver.held, driver.up = wanted, held, up
+            before = len(driver.sent)
+            await exchange.read()
+            await exchange.write(outputs, 1)
+            return driver.sent[before:]
+
+        assert await turn(2.0, 0.0) == [2.0]
+        assert await turn(2.0, math.nan) == [], "nobody has looked"
+        assert await turn(2.0, math.nan, up=False) == []
+        assert await turn(2.0, math.nan) == [], "nobody has looked since it is back"
+        await turn(2.0, math.nan)
+        assert image.value[untaken] == 1.0, "it counts as not taken meanwhile"
+        assert await turn(3.0, math.nan) == [3.0], "another value is no repetition"
+        assert await turn(3.0, math.nan) == []
+        assert await turn(3.0, 0.0) == [3.0], "it is not there: now it is known"
+        assert await turn(3.0, 3.0) == []
+        await turn(3.0, 3.0)
+        assert image.value[untaken] == 0.0
+        assert await turn(3.0, 0.0) == [3.0], "the device has lost it"
 
     asyncio.run(main())
