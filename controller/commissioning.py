@@ -118,15 +118,16 @@ def _device_plan(device: Device, poll: float) -> DevicePlan:
     pause = max(0.0, profile.modbus.pause - (char_silence(byte) if serial else 0.0))
     texts = text_spots(profile)
     words = [read(spot.table, spot.address, spot.count) for spot in texts if spot.name == IDENTITY and profile.identity.text]
-    # nothing is asked for more often than the device is polled; an identity in words comes with each poll
-    asked = [*((question, poll) for question in words), *((request.question, max(request.period, poll)) for request in requests)]
+    # nothing is asked for more often than the device is polled; an identity in words comes with each read
+    often = max(min(map(float, device.periods), default=poll), poll)
+    asked = [*((question, often) for question in words), *((request.question, max(request.period, poll)) for request in requests)]
     told = [read(spot.table, spot.address, spot.count) for spot in texts[len(words) :]]
     first = words[0] if words else probe(spots(profile)[-1], requests)
 
     def spent(question: Question) -> float:
         return request_time(question, byte) if serial else 0.0
 
-    all_of_it = [*asked, *((question, TEXTS_EVERY) for question in told)]
+    all_of_it = [*asked, *((question, max(TEXTS_EVERY, often)) for question in told)]
     return DevicePlan(
         device.name,
         address.unit,

@@ -28,11 +28,14 @@ from drivers.tags import BoolArray, FloatArray, Quality, QualityArray, TimeArray
 
 __all__ = ["ModbusDriver"]
 
-_NO_TURN: Final = 3.0  # [s] without any reply after which a link that is busy with others counts as lost
+_NO_TURN: Final = 3.0  # [s] without any reply, or three reads, after which a link that is busy with others counts as lost
 
 
 class ModbusDriver(Driver):
     """One Modbus device: the blocks of its plan, each asked for when it is due, one request a turn of the link.
+
+    A read in which nothing is due asks for nothing, unless the link has dropped or failed: then for the identity, so that a loss is seen, and a
+    write need not wait.
 
     An address that the device refuses costs its own signal only; see `Blocks`. One reply that fails leaves the values to age by themselves; after
     two in a row, or when the link drops, the device is lost and everything is BAD.
@@ -44,6 +47,7 @@ class ModbusDriver(Driver):
         self._n = n = len(device.profile.signals)
         self._blocks = Blocks(device, self.wrong)
         self._where = {spot.name: spot for spot in self._blocks.spots[:n]}
+        self._patience = max(_NO_TURN, 3.0 * self._blocks.often)  # [s]
         self._texts = Texts(device.profile)
         self._line: Line | None = None
         self._unit = Unit(device.address.unit)
@@ -87,6 +91,8 @@ class ModbusDriver(Driver):
             return self._lost(None, "closed")
         if not self._pause.over(now):
             return self._lost(None, self.metrics.why)
+        if self._blocks.rests(now) and self._stands(line):
+            return self._reading()
         until = now + self.timeout
         try:
             if unit.dead and await self._ask_one(line, self._probe(), until) is None:
@@ -115,6 +121,10 @@ class ModbusDriver(Driver):
                 self._count("reply", unit.stale)
                 unit.stale = 0
         return self._take(line, job, batch, texts, alone, now)
+
+    def _stands(self, line: Line) -> bool:
+        """Whether the link is that of the last good read, and nothing has failed since."""
+        return line.is_open and line.epoch == self._identified and not self._unit.failures
 
     async def _ask_one(self, line: Line, asked: Asked, until: float) -> Reply:
         return (await line.ask(self._unit, [asked], deadline=until, within=self.timeout, until=until)).replies[0]
@@ -146,7 +156,8 @@ class ModbusDriver(Driver):
 
     def _no_turn(self, line: Line, now: float) -> Reading:
         """Return the reading when others held the link all the time: for a while that is no loss, and at first no news."""
-        metrics, waited = self.metrics, now - self._heard > _NO_TURN
+        metrics = self.metrics
+        waited = now - self._heard > (self._patience if metrics.connected else _NO_TURN)
         if metrics.connected and not waited:
             return self._reading()
         why = metrics.why
@@ -174,7 +185,7 @@ class ModbusDriver(Driver):
         if refusals:
             self._count("exception", len(refusals))
         if (why := self._impostor(said, refusals)) is not None:
-            if not known and self._identified == line.epoch and now - self._heard <= max(_NO_TURN, 3.0 * blocks.often):
+            if not known and self._identified == line.epoch and now - self._heard <= self._patience:
                 metrics.read_errors += 1
                 return self._reading()
             return self._no_turn(line, now) if unsaid else self._gone("identity", why)
@@ -264,7 +275,7 @@ class ModbusDriver(Driver):
         now, unit = monotonic(), self._unit
         if until <= now:
             return WriteResult.NOT_SENT, "no time is left in this write; write it again"
-        if not line.is_open or line.epoch != self._identified or unit.failures:
+        if not self._stands(line):
             return WriteResult.NOT_SENT, self.metrics.why or "no good read since the last failure"
         try:
             job = await line.ask(unit, [line.frame(unit, order.question)], deadline=now, within=until - now, until=until, urgent=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from drivers.device import Device
+from drivers.device import FLOOR, Device
 from drivers.modbus_batch import Batch, Block
 from drivers.modbus_frames import Asked, DeviceSaidNo, Question
 from drivers.modbus_plan import Request, halves, plan, probe, requests_for, spots
@@ -43,7 +43,10 @@ class Blocks:
         self.spots = spots(profile, device.periods)  # of the signals, and of the identity unless that is a text
         self._plan = plan(profile, device.periods)
         self._n = n = len(profile.signals)
-        self.often = float(device.periods.min(initial=math.inf))  # [s] what is wanted this often is asked for in each read
+        self.often = min(map(float, device.periods), default=device.poll)  # [s] how often the quickest group is wanted
+        self._poll = max(device.poll, FLOOR)
+        # [s] what is wanted this often is asked for in each read; nothing is of a device that is polled more often than any group is wanted
+        self._each = self.often if self.often <= self._poll else 0.0
         self.found: FloatArray = np.full(n + 1, np.nan)
         self.received: FloatArray = np.full(n + 1, -np.inf)
         self._blocks: list[Block] = []
@@ -60,13 +63,20 @@ class Blocks:
 
     def _begin_anew(self) -> None:
         self._blocks = [self._block(request) for request in self._plan]
-        self._whole = self._batch(self._blocks) if all(block.request.period <= self.often for block in self._blocks) else None
+        self._whole = self._batch(self._blocks) if all(block.request.period <= self._each for block in self._blocks) else None
 
     def _block(self, request: Request) -> Block:
         return Block(request, self._frame(request.question))
 
+    def rests(self, now: float) -> bool:
+        """Whether nothing is wanted at `now` [s]: the quickest group is not, the others come along with it, and none of them was missed."""
+        if self._each:
+            return False
+        soon, missed = now + 0.5 * self._poll, now - 0.5 * self.often  # polls are not exact
+        return all(block.due > (soon if block.request.period <= self.often else missed) or block.after > now for block in self._blocks)
+
     def due(self, now: float, seconds: float = math.inf, trip: float = 0.0) -> Batch:
-        """Return the blocks to ask for at `now` [s], that with the identity first.
+        """Return the blocks to ask for at `now` [s], that with the identity first, and with it whatever is wanted soon.
 
         Of more than take `seconds` together, with `trip` [s] for each beside its bytes, the others are those read longest ago.
         """
@@ -74,6 +84,8 @@ class Blocks:
             return self._whole
         limit = now + 0.5 * self.often
         due = [block for block in self._blocks if block.due <= limit and block.after <= now]
+        if self._alone is not None and due[:1] != self._blocks[:1]:  # nothing is read without the identity
+            due.insert(0, self._blocks[0])
         if seconds < math.inf and due:
             due = self._some(due, seconds, trip if trip >= 0.0 else 0.0)
         return self._batch(due)
@@ -85,7 +97,7 @@ class Blocks:
         if batch is None:
             if len(self._batches) >= _BATCHES:
                 self._batches.clear()
-            batch = self._batches[key] = Batch(key, self.often)
+            batch = self._batches[key] = Batch(key, self._each)
         return batch
 
     def _some(self, blocks: list[Block], seconds: float, trip: float) -> list[Block]:
@@ -138,7 +150,8 @@ class Blocks:
                     refusals.append(str(reply))
                     places = list(block.request.places)
                     self.found[places], self.received[places] = np.nan, time
-                    self._put_off(block, begun)
+                    if self._n not in block.request.places:  # whose values the others are is asked again at once
+                        self._put_off(block, begun)
                     if reply.code in _NO_SUCH:
                         self._narrow(block, reply, time)
             batch = self._batch([block for block, reply, _ in heard if type(reply) is bytes])
@@ -158,9 +171,9 @@ class Blocks:
         return refusals
 
     def _put_off(self, block: Block, begun: float) -> None:
-        """Note that a block was answered in a read that began at `begun` [s]: when it is due again, if it is not wanted in each read."""
-        if (period := block.request.period) > self.often:
-            block.due = max(block.due + period, begun + 0.5 * period)
+        """Note that a block was answered in a read that began at `begun` [s]: when it is due again, if it was, and is not wanted in each read."""
+        if (period := block.request.period) > self._each and block.due <= begun + 0.5 * self.often:
+            block.due = max(block.due + period, begun + 0.5 * period) if block.due > -math.inf else begun + period
 
     # quarantine -----------------------------------------------------------------------------------------------------------
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from controller.commissioning import line_plans
 from drivers.connect import open_driver
 from drivers.device import Address, Device, load_profile
 from drivers.tags import Quality
 from simulators.bench import StaticPlant
 from simulators.serve import Servers
 from tests.faults.framing import Mbap
-from tests.faults.proxy import Drop, Fault, Proxy, Rewrite
+from tests.faults.proxy import Direction, Drop, Fault, Proxy, Rewrite
 from tests.integration.exchanging import Exchanging, plan_of
 from tests.integration.waiting import until
 
@@ -58,9 +60,11 @@ class Counted(StaticPlant):
 
 
 @asynccontextmanager
-async def bench(folder: Path, period: str, deadband: float = 0.0) -> AsyncIterator[tuple[Exchanging, Counted, Proxy, Servers]]:
+async def bench(
+    folder: Path, period: str, deadband: float = 0.0, *, profile: str = PROFILE
+) -> AsyncIterator[tuple[Exchanging, Counted, Proxy, Servers]]:
     """Serve the device behind a proxy, and exchange with it."""
-    (folder / "stirrer.toml").write_text(PROFILE.format(period=period, deadband=deadband))
+    (folder / "stirrer.toml").write_text(profile.format(period=period, deadband=deadband))
     device = Device("d", load_profile(folder / "stirrer.toml"), Address.parse("modbus-tcp://127.0.0.1:0?unit=1"))
     plant = Counted(device)
     async with Servers([device], plant) as servers, Proxy("127.0.0.1", servers.endpoints["d"].port, Mbap) as proxy:
@@ -154,6 +158,64 @@ def test_a_write_of_which_nothing_comes_is_read_again_at_once(tmp_path: Path) ->
             await showing(cell, SP, 42.5)
             assert plant.executed == [20.0, 42.5]
             assert [event.new for event in cell.events if event.kind == "write"] == ["mismatch"]
+
+    asyncio.run(main())
+
+
+ALL_SLOW = PROFILE.replace("[0, 100]\n[signals.weight]", '[0, 100]\ngroup = "slow"\n[signals.weight]')
+
+
+@pytest.mark.parametrize("identity", ['type = "uint16", value = 7', 'text = "AB-100"'], ids=["number", "text"])
+def test_a_device_is_asked_no_more_often_than_its_quickest_group_wants(identity: str, tmp_path: Path) -> None:
+    """As `blackmass plan` says: 0.6 s, and not each poll of 0.1 s. What is known is shown meanwhile, as old as it is."""
+
+    async def main() -> None:
+        made = ALL_SLOW.replace('type = "uint16", value = 7', identity).replace("input:2", "input:12")
+        async with bench(tmp_path, "600 ms", profile=made) as (cell, plant, proxy, _):
+            plant.values["d"][1] = 20.0
+            row = cell.plan.devices["d"]
+            [line] = line_plans(plan_of(tmp_path, "stirrer", "modbus-rtu:line?unit=1&baud=9600", {"WT-2": "weight"}).devices.values())
+            [device] = line.devices
+            assert line.busy == pytest.approx(device.time / 0.6), "no request of it is planned more often"
+            planned = (len(device.requests) + ("text" in identity)) / 0.6
+            await showing(cell, WEIGHT, 20.0)
+            begun, before = time.monotonic(), sum(proxy.seen[Direction.REQUESTS].values())
+            driver, reads = cell.exchange.driver, 0
+            while (passed := time.monotonic() - begun) < 3.0:
+                await cell.turn()
+                reads += 1
+                assert driver.metrics.connected
+                assert cell.shown(WEIGHT) == (20.0, Quality.GOOD)
+                await asyncio.sleep(row.poll)
+            asked = sum(proxy.seen[Direction.REQUESTS].values()) - before
+            assert reads >= 8, "this machine is too slow to say anything"
+            assert 0.5 * planned * passed <= asked <= 1.3 * planned * passed
+
+    asyncio.run(main())
+
+
+def test_a_device_that_is_seldom_asked_is_written_to_and_missed_at_once(tmp_path: Path) -> None:
+    """Its link is looked at with each poll: made again when it drops, so that a write need not wait, and lost when that cannot be."""
+
+    async def main() -> None:
+        async with bench(tmp_path, "60 s", profile=ALL_SLOW) as (cell, plant, proxy, _):
+            driver = cell.exchange.driver
+            cell.outputs[0] = 20.0
+            await showing(cell, SP, 20.0)
+            for value in (30.0, 40.0):
+                assert proxy.reset() == 1
+                cell.outputs[0] = value
+                await showing(cell, SP, value)
+            assert plant.executed == [20.0, 30.0, 40.0]
+            await proxy.refuse()
+
+            async def lost() -> bool:
+                await cell.turn()
+                return cell.shown(SP)[1] is Quality.BAD and not driver.metrics.connected
+
+            assert await until(lost) < 1.0
+            await proxy.accept()
+            await showing(cell, SP, 40.0)
 
     asyncio.run(main())
 
