@@ -17,6 +17,7 @@ from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient, AsyncModbusTlsClient
 
 from drivers.address import Address
+from drivers.expiry import Ending, endings
 from drivers.failures import words_for
 from drivers.modbus_frames import LinkDown
 from drivers.serial_settings import CANNOT_OPEN, not_taken, refused_by
@@ -29,30 +30,29 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
 _FOLDER: Final = "tls"  # below the data directory
 _OTHER_NAME: Final = (62, 64)  # of OpenSSL's X509_V_ERR: the host name, the address differs
 _OTHER_TIME: Final = (9, 10)  # not valid yet, has expired
-_DAY: Final = 86_400.0  # [s]
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A transport, the file descriptor of a serial port, and the days until a certificate of the link expires (infinite without any)."""
+    """A transport, the file descriptor of a serial port, and when the certificates of the link expire."""
 
     transport: asyncio.Transport
     fd: int | None = None
-    days: float = float("inf")
+    ends: tuple[Ending, ...] = ()
 
 
 async def connect(address: Address, data: Path, within: float) -> Connection:
     """Return a connection made within `within` [s]; raise `LinkDown` with what to look at. A relative serial port is relative to `data`."""
     where = str(data / address.path) if address.serial else f"{address.host}:{address.port}"
     hint = "check that the serial port exists and is free" if address.serial else "check the address and that the device is on"
-    days = float("inf")
+    ends: list[Ending] = []
     client: AsyncModbusTcpClient | AsyncModbusSerialClient
     if address.scheme == "modbus-rtu":
         client = AsyncModbusSerialClient(
             where, baudrate=address.baud, bytesize=address.bits, parity=address.parity, stopbits=address.stop, reconnect_delay=0, retries=0
         )
     elif address.scheme == "modbus-tls":
-        context, days = client_context(data)
+        context, ends = client_context(data)
         client = AsyncModbusTlsClient(address.host, port=address.port, sslctx=context, reconnect_delay=0, retries=0)
     else:
         framer = FramerType.RTU if address.scheme == "modbus-rtu-tcp" else FramerType.SOCKET
@@ -88,9 +88,10 @@ async def connect(address: Address, data: Path, within: float) -> Connection:
             raise
         return Connection(transport, fd)
     if tls := transport.get_extra_info("ssl_object"):
-        expires = ssl.cert_time_to_seconds(tls.getpeercert()["notAfter"])
-        days = min(days, (expires - time.time()) / _DAY)
-    return Connection(transport, None, days)
+        shown = tls.getpeercert()
+        subject = ",".join(f"{key}={value}" for part in shown["subject"] for key, value in part)
+        ends.append(Ending(ssl.cert_time_to_seconds(shown["notAfter"]), subject))
+    return Connection(transport, None, tuple(ends))
 
 
 def _wrong_with(error: ssl.SSLCertVerificationError, address: Address, data: Path) -> str:
@@ -115,8 +116,8 @@ def own_certificate(data: Path) -> str:
     return f"check that it trusts {own}"
 
 
-def client_context(data: Path) -> tuple[ssl.SSLContext, float]:
-    """Return what TLS checks and shows, from files in ``DATA/tls``, and the days until our own certificate expires.
+def client_context(data: Path) -> tuple[ssl.SSLContext, list[Ending]]:
+    """Return what TLS checks and shows, from files in ``DATA/tls``, and when our own certificate expires, if there is one.
 
     ``trusted/*.pem`` are certificates of devices, or of their authorities; without any there is no link. ``own.pem`` and ``own.key`` are shown to
     devices that ask for them. Raise `LinkDown` when a file cannot be used.
@@ -129,15 +130,14 @@ def client_context(data: Path) -> tuple[ssl.SSLContext, float]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a device's own certificate can be trusted without its authority
-    days = float("inf")
+    ends: list[Ending] = []
     at = folder
     try:
         for at in trusted:
             context.load_verify_locations(at)
         if (at := folder / "own.pem").exists():
             context.load_cert_chain(at, folder / "own.key")
-            own = x509.load_pem_x509_certificate(at.read_bytes())
-            days = (own.not_valid_after_utc.timestamp() - time.time()) / _DAY
+            ends = endings([x509.load_pem_x509_certificate(at.read_bytes())])
     except (OSError, ValueError) as error:  # a bad certificate is an SSLError, which is an OSError
         raise LinkDown("connect", f"{at} cannot be used: {words_for(error)}", sent=False) from error
-    return context, days
+    return context, ends

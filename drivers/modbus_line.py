@@ -21,6 +21,7 @@ from typing import Final
 from drivers.address import Address
 from drivers.alarm import Alarm
 from drivers.driver import NOT_YET
+from drivers.expiry import Ending, Expiry
 from drivers.modbus_connect import Connection, connect, own_certificate
 from drivers.modbus_flight import Flight, Out
 from drivers.modbus_frames import LONGEST_FRAME, Asked, BadReply, DeviceSaidNo, LinkDown, Question, rtu_asked, tcp_asked
@@ -51,7 +52,8 @@ class Line:
         self.address, self.data = address, data
         self.users = 0
         self.epoch = 0  # counts connections; 0 is none so far
-        self.days = math.inf  # [d] until a certificate of the link expires
+        self._ends: tuple[Ending, ...] = ()  # when the certificates of the link expire
+        self._expiry = Expiry(self.where, ())
         self._rtu = address.scheme in ("modbus-rtu", "modbus-rtu-tcp")
         self._byte = address.character_time if self._rtu else 0.0
         self._silence = char_silence(self._byte) if self._rtu else 0.0
@@ -80,6 +82,11 @@ class Line:
     def why(self) -> str:
         """Why there is no connection."""
         return self._why
+
+    @property
+    def days(self) -> float:
+        """How long from now until the first certificate of the link expires [d]; infinite without any."""
+        return self._expiry.days()
 
     @property
     def is_open(self) -> bool:
@@ -372,7 +379,8 @@ class Line:
             self._wire = RtuWire(made.transport, self, self._byte, made.fd) if self._rtu else TcpWire(made.transport, self)
             made.transport.set_protocol(self._wire)
             self.epoch += 1
-            self.days = made.days
+            if made.ends != self._ends:  # else each connection would warn anew
+                self._ends, self._expiry = made.ends, Expiry(self.where, made.ends)
             self._mute, self._heard = 0, False
             now = monotonic()
             self._silent_until = now + self._silence

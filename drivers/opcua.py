@@ -20,11 +20,12 @@ from typing import Any, Final
 
 from drivers.device import Device
 from drivers.driver import NOT_YET, CallOutcome, Driver, ErrorKind, Reading, WriteOutcome, WriteResult
+from drivers.expiry import Expiry, endings
 from drivers.opcua_client import FAILURES, connect, disconnect, new_client, why_of
 from drivers.opcua_events import EventFeed, watch_events
 from drivers.opcua_messages import ServiceFault
 from drivers.opcua_method import call_method, wire_inputs
-from drivers.opcua_security import Expiry, NotSecured, SecuredClient
+from drivers.opcua_security import NotSecured, SecuredClient
 from drivers.opcua_session import Lost, Session, WrongDevice, open_session
 from drivers.opcua_told import Told
 from drivers.opcua_value import plain
@@ -204,7 +205,7 @@ class OpcuaDriver(Driver):
         self._refused = ""
         self.texts = session.texts
         self.wrong = {name: why for name, why in zip(self.device.profile.names, session.wrong, strict=True) if why}
-        self._expiry = Expiry(self.device.name, client.certificates)
+        self._expiry = Expiry(self.device.name, endings(client.certificates))
         self._client, self._recheck_due = client, time.monotonic() + _RECHECK
         self._count("type", sum(map(bool, session.wrong)))
         self._feed, self._writer = feed, Writer(session, self.device.profile)

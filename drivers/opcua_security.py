@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +23,7 @@ from drivers.opcua_channel import bound_frames, calm
 from drivers.opcua_pki import Own, Pki, PkiError
 from drivers.secret import SecretError, read_secret
 
-__all__ = ["Expiry", "NotSecured", "SecuredClient"]
+__all__ = ["NotSecured", "SecuredClient"]
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +38,6 @@ _MODE_NAMES: Final = {mode: name for name, mode in _MODES.items()} | {ua.Message
 _WRONG_USER: Final = frozenset({StatusCodes.BadUserAccessDenied, StatusCodes.BadIdentityTokenRejected, StatusCodes.BadIdentityTokenInvalid})
 _WRONG_CHANNEL: Final = frozenset({StatusCodes.BadSecurityModeRejected, StatusCodes.BadSecurityPolicyRejected})
 _SHOWN: Final = 12  # policies with their modes, of those that a server offers
-_DAY: Final = 86400.0  # [s]
-_WARN: Final = 30.0  # [d] before a certificate expires
 
 
 class NotSecured(UaError):
@@ -221,24 +217,3 @@ def _words(endpoint: ua.EndpointDescription) -> str:
     policy = str(endpoint.SecurityPolicyUri or "").rpartition("#")[2]
     mode = _MODE_NAMES.get(endpoint.SecurityMode, "an unknown mode")
     return "none" if mode == "none" else f"{policy[:40]} with {mode}"
-
-
-class Expiry:
-    """When the first certificate of a link expires. The log warns once, 30 days ahead."""
-
-    def __init__(self, link: str, certificates: Iterable[x509.Certificate]) -> None:
-        self._link = link
-        first = min(certificates, key=lambda one: one.not_valid_after_utc, default=None)
-        self._first = first
-        self._ends = math.inf if first is None else first.not_valid_after_utc.timestamp()
-        self._warned = False
-
-    def days(self) -> float:
-        """Return the days that are left, to a tenth; infinite without certificates."""
-        if self._first is None:
-            return math.inf
-        left = (self._ends - time.time()) / _DAY
-        if left < _WARN and not self._warned:
-            self._warned = True
-            log.warning("%s: the certificate of %s expires in %.1f days", self._link, self._first.subject.rfc4514_string(), left)
-        return round(left, 1)

@@ -204,3 +204,32 @@ def test_a_server_without_tls_is_said_to_be_one(tmp_path: Path) -> None:
             assert "check that it speaks TLS at this port" in await refused(device, tmp_path)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("days", "warns"), [(30.05, False), (30.0, True)], ids=["a tenth of a day", "the warning"])
+def test_a_certificate_comes_nearer_to_its_end_while_its_link_stays_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, days: float, warns: bool
+) -> None:
+    """It is shown to a tenth of a day, so it begins some seconds before the step from 30.1 to 30.0; the warning is told once."""
+    authority = Authority(tmp_path / "ca", "plant-ca")
+    trust(tmp_path, authority.pem)
+    certificate = authority.issue("device", days + 6.0 / 86400.0)
+
+    def told() -> list[str]:
+        return [record.message for record in caplog.records if "expires in" in record.message]
+
+    async def main() -> None:
+        async with serving(certificate) as device, open_driver(device, data=tmp_path) as driver:
+            await driver.read()
+            assert (driver.metrics.certificate_days, told()) == (round(days + 1e-5, 1), [])
+
+            async def nearer() -> bool:
+                await driver.read()
+                return bool(told()) if warns else driver.metrics.certificate_days == 30.0
+
+            await until(nearer, 12.0, lambda: driver.metrics)
+            assert (driver.metrics.connects, driver.metrics.losses) == (1, 0)
+            await driver.read()
+            assert told() == ([f"127.0.0.1:{device.address.port}: the certificate of commonName=device expires in 30.0 days"] if warns else [])
+
+    asyncio.run(main())

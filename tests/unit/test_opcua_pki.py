@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.expiry import Expiry, endings
 from drivers.opcua_certificate import (
     CertificateRefused,
     application_uri,
@@ -36,7 +37,7 @@ from drivers.opcua_certificate import (
     thumbprint,
 )
 from drivers.opcua_pki import Pki, PkiError
-from drivers.opcua_security import Expiry, NotSecured, SecuredClient
+from drivers.opcua_security import NotSecured, SecuredClient
 from drivers.secret import SecretError, read_secret
 
 NOW = datetime.now(UTC)
@@ -425,10 +426,10 @@ def test_no_bytes_of_a_server_are_more_than_refused(blob: bytes) -> None:
 
 def test_the_log_warns_once_30_days_ahead(caplog: pytest.LogCaptureFixture) -> None:
     late, soon = make(ends=NOW + 400 * DAY).certificate, make("mill", ends=NOW + 29 * DAY).certificate
-    expiry = Expiry("press", [late, soon])
+    expiry = Expiry("press", endings([late, soon]))
     with caplog.at_level("WARNING"):
         assert [round(expiry.days()) for _ in range(3)] == [29, 29, 29]
-        assert round(Expiry("press", [late]).days()) == 400
+        assert round(Expiry("press", endings([late])).days()) == 400
         assert Expiry("press", []).days() == float("inf")
     assert [record.message for record in caplog.records] == ["press: the certificate of CN=mill expires in 29.0 days"]
 
