@@ -15,8 +15,9 @@ from drivers.modbus_plan import Request, Spot
 
 __all__ = ["Order", "Refusal", "found_in", "orders", "refused"]
 
-# 4: failed while it did it; 5: will take long; 8: its memory is doubtful; 10, 11: a gateway lost it or its reply. It may have happened
-_DONE_OR_NOT: Final = (4, 5, 8, 10, 11)
+# the device says that it did not do it: illegal, busy, not now. Any other may have happened: it failed while it did it (4), will take long (5),
+# its memory is doubtful (8), a gateway lost it or its reply (10, 11), or the standard does not know the code (9 and those above)
+_NOT_DONE: Final = (1, 2, 3, 6, 7)
 _MOST_COILS: Final = 1968  # of one request, Modbus application protocol V1.1b3, 6.11
 
 
@@ -88,7 +89,7 @@ def _order(options: ModbusOptions, spots: tuple[Spot, ...], words: tuple[tuple[i
 
 def refused(error: DeviceSaidNo) -> WriteResult:
     """Return what an exception reply to a write means: some say that it may have happened, and so do codes that the standard does not know."""
-    return WriteResult.UNKNOWN if error.code in _DONE_OR_NOT or not 1 <= error.code <= 11 else WriteResult.REFUSED
+    return WriteResult.REFUSED if error.code in _NOT_DONE else WriteResult.UNKNOWN
 
 
 def found_in(request: Request, wire: bytes, spot: Spot, words: Sequence[int]) -> float | None:

@@ -245,7 +245,7 @@ def test_what_is_refused_is_bad_and_its_neighbours_live(place: Place, tmp_path: 
     assert [entry["address"] for entry in place.writes] == [599, 620]
 
 
-@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 7, 8, 10, 11])
+@pytest.mark.parametrize("code", range(1, 12))
 def test_an_exception_costs_only_its_own_value(place: Place, code: int, tmp_path: Path) -> None:
     signals = {"fine": {"type": "int16", "at": "holding:100"}, "not": {"type": "uint16", "at": f"holding:{700 + code}"}}
 

@@ -75,7 +75,7 @@ def test_what_is_not_sent() -> None:
 
 @pytest.mark.parametrize("code", range(1, 13))
 def test_what_an_exception_means(code: int) -> None:
-    assert refused(DeviceSaidNo(code)) is (WriteResult.UNKNOWN if code in (4, 5, 8, 10, 11, 12) else WriteResult.REFUSED)
+    assert refused(DeviceSaidNo(code)) is (WriteResult.UNKNOWN if code in (4, 5, 8, 9, 10, 11, 12) else WriteResult.REFUSED)
 
 
 def test_what_is_read_back() -> None:
