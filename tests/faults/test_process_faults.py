@@ -34,7 +34,6 @@ from tests.faults.proxy import Direction, Drop, Proxy, SerialRelay
 pytestmark = pytest.mark.wire
 
 SPEED = 60.0
-STREAM = 2.5  # [s] of silence until an instrument that talks each second is lost; its profile has 5 s
 SERVED = {
     "leach": ("leach_tank", "modbus-tcp://127.0.0.1:0?unit=1"),
     "shredder": ("shredder", "opc.tcp://127.0.0.1:0"),
@@ -70,8 +69,6 @@ class Shown:
     def __init__(self, name: str, address: str, folder: Path) -> None:
         self.name = name
         profile = load_profile(profile_folder() / f"{SERVED[name][0]}.toml")
-        if profile.dialogue is not None and profile.dialogue.stream:
-            profile = profile.model_copy(update={"dialogue": profile.dialogue.model_copy(update={"timeout": STREAM})})
         device = Device(name, profile, Address.parse(address), poll=0.1)
         self.driver = open_driver(device, data=folder)
         periods = device.periods
