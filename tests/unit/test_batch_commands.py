@@ -21,6 +21,7 @@ from controller.core.states import State, Verb
 from controller.runtime.batches import Library
 from controller.runtime.lockstep import Lockstep
 from drivers.device import Profile
+from drivers.driver import WriteOutcome, WriteResult
 from drivers.source import BadInput
 from drivers.tags import FloatArray
 
@@ -220,6 +221,86 @@ def test_a_lost_device_holds_the_batch_until_it_is_back_and_restarted(bed: Bed) 
     assert bed.send(Verb.RESTART) == "RUNNING"
     answer(bed)
     assert bed.dosed() == pytest.approx(40.0, rel=2e-3)
+
+
+class Unwilling:
+    """A device that does not take the stirrer's setpoint, and says `result` to it; all else it takes."""
+
+    def __init__(self, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bed, self.result = bed, WriteResult.CONFIRMED
+        self.tried: list[float] = []  # [s, monotonic] when the setpoint was written
+        self._driver = bed.step.drivers["leach"]
+        self._take = self._driver.write
+        monkeypatch.setattr(self._driver, "write", self._write)
+
+    async def _write(self, changes: dict[str, float]) -> list[WriteOutcome]:
+        outcomes = []
+        for signal, value in changes.items():
+            if signal != "stirrer_speed_sp" or self.result is WriteResult.CONFIRMED:
+                outcomes += await self._take({signal: value})
+                continue
+            self.tried.append(self.bed.step.clock.monotonic())
+            outcomes.append(WriteOutcome(signal, value, self.bed.plant.get("leach", signal), self.result, "in local"))
+        return outcomes
+
+    def lose(self, result: WriteResult) -> None:
+        """Let somebody at the device put the setpoint elsewhere, and the device say `result` from now on."""
+        self.result = result
+        self.tried.clear()
+        self.bed.plant.set("leach", stirrer_speed_sp=90.0)
+
+
+@pytest.mark.parametrize("result", [WriteResult.REFUSED, WriteResult.MISMATCH, WriteResult.UNKNOWN, WriteResult.NOT_SENT])
+def test_a_setpoint_that_is_not_taken_for_two_seconds_holds_until_it_is_mended_and_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: WriteResult
+) -> None:
+    """It is tried again each half second, never in a hurry. A device that wakes up, and takes nothing for a moment, holds nothing."""
+    bed = Bed(tmp_path, dt=0.1)
+    device = Unwilling(bed, monkeypatch)
+    bed.for_minutes(0.1)
+    assert bed.plant.get("leach", "stirrer_speed_sp") == 120.0
+
+    def alarms() -> dict[str, str]:
+        mine = ("DEVICE-leach", "LINK-leach", "BATCH-HELD")
+        return {alarm.name: alarm.text for alarm in bed.scan.frame.alarms if alarm.name in mine and alarm.state != "returned"}
+
+    def untaken() -> float:
+        return bed.scan.frame.point(bed.step.plan.points, "leach.UNTAKEN")
+
+    device.lose(result)
+    for _ in range(14):
+        bed.do()
+        assert (bed.scan.frame.state, untaken()) == ("RUNNING", 0.0)
+    device.result = WriteResult.CONFIRMED
+    bed.for_minutes(0.1)
+    assert (bed.scan.frame.state, bed.plant.get("leach", "stirrer_speed_sp"), alarms()) == ("RUNNING", 120.0, {})
+
+    device.lose(result)
+    begun = bed.step.clock.monotonic()
+    assert bed.run(lambda scan: scan.frame.state == "HELD", at_most=10.0) == "HELD"
+    assert 2.0 < bed.step.clock.monotonic() - begun < 2.5
+    says = "cannot use device leach: it does not take 1 of its outputs"
+    assert alarms()["DEVICE-leach"] == f"The cell {says}"
+    assert "BATCH-HELD" in alarms()
+    assert says in bed.state.why
+    bed.for_minutes(0.1)
+    assert (untaken(), bed.output("SY-201"), bed.plant.get("leach", "stirrer_speed_sp")) == (1.0, 60.0, 90.0)
+    assert bed.output("FY-201") == bed.plant.get("leach", "acid_flow_sp") == 0.0, "the others are taken"
+    spacing = np.diff(device.tried)
+    assert len(spacing) > 10
+    assert spacing.min() > 0.5 - 1e-9
+    assert spacing.max() < 0.7, "and it is tried again"
+    told = [event.new for _, event in bed.step.events if (event.kind, event.name) == ("write", "leach.stirrer_speed_sp")]
+    assert told == [result.value] * 2, "once each time"
+
+    device.result = WriteResult.CONFIRMED
+    bed.for_minutes(0.1)
+    assert (bed.scan.frame.state, untaken(), bed.plant.get("leach", "stirrer_speed_sp")) == ("HELD", 0.0, 60.0)
+    assert "DEVICE-leach" not in alarms()
+    assert bed.send(Verb.RESTART) == "RUNNING"
+    bed.for_minutes(0.1)
+    assert (bed.plant.get("leach", "stirrer_speed_sp"), bed.plant.get("leach", "acid_flow_sp")) == (120.0, 10.0)
+    assert (bed.scan.frame.state, alarms()) == ("RUNNING", {})
 
 
 def test_a_device_that_no_running_step_needs_does_not_hold(bed: Bed) -> None:
