@@ -126,6 +126,10 @@ class Turns:
         """Whether the link has only one unit."""
         return len(self.units) <= 1
 
+    @property
+    def _nobody_lives(self) -> bool:
+        return all(unit.aside for unit in self.units.values())
+
     def patience(self, job: Job, now: float) -> float:
         """Return how long [s] to wait for the next reply of a job: less than its time on a link that others need, after a failure.
 
@@ -169,6 +173,8 @@ class Turns:
             unit.cost = held
             self._share = _larger_share(sum(other.cost for other in self.units.values() if other.dead))
             self._spare += held - passed * self._share
+        if self._nobody_lives:  # it was nobody's time, and none is owed: else the first to return would keep the others waiting
+            self._debt = self._spare = 0.0
 
     def _settle(self, now: float) -> None:
         if now > self._seen:
@@ -187,7 +193,7 @@ class Turns:
             if unit.ready_at <= now and (well or not unit.aside or self.alone) and not job.future.done():
                 return job
         self._settle(now)
-        free = self._debt <= 0.0 or all(unit.aside for unit in self.units.values())
+        free = self._debt <= 0.0 or self._nobody_lives
         held = now < self.living_first_until
         best: Job | None = None
         least: tuple[int, float] = (9, 0.0)

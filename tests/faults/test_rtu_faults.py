@@ -269,3 +269,27 @@ def test_units_are_back_within_five_seconds_however_many_are_dead(tmp_path: Path
         await asyncio.gather(one_line(True), one_line(False))
 
     run(main)
+
+
+def test_a_line_that_was_silent_for_long_has_all_of_its_units_back_within_five_seconds(tmp_path: Path) -> None:
+    """Nothing passes the line, as when its cable is out. However long that was, the first unit to answer does not keep the others waiting."""
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            devices, _, _ = await stack.enter_async_context(served(PROFILE, "modbus-rtu:far?unit={}&baud=19200", 4, tmp_path))
+            relay = await stack.enter_async_context(SerialRelay(tmp_path / "line", tmp_path / "far", Rtu, lambda message: message[0]))
+            near = [replace(device, address=replace(device.address, path="line")) for device in devices]
+            watches = [
+                await stack.enter_async_context(Watch(device, tmp_path, number=place, timeout=1.0, poll=0.25)) for place, device in enumerate(near)
+            ]
+            for watch in watches:
+                await watch.lives(20.0)
+            relay.add(Drop(direction=Direction.BOTH))
+            asked = relay.seen[Direction.REQUESTS].copy()
+            await until(lambda: min((relay.seen[Direction.REQUESTS] - asked)[unit] for unit in (1, 2, 3, 4)) > 12, 30.0)
+            assert all(watch.bad() for watch in watches)
+            relay.clear()
+            took = await asyncio.gather(*(watch.lives(20.0) for watch in watches))
+            assert max(took) < 5.0, took
+
+    run(main)

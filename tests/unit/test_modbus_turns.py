@@ -89,7 +89,7 @@ def test_dead_units_share_an_eighth_of_the_time_whatever_their_number(loop: asyn
     assert max(dead) - min(dead) <= 1, "each in its turn"
 
 
-def test_dead_units_have_all_of_a_link_on_which_nobody_lives(loop: asyncio.AbstractEventLoop) -> None:
+def test_dead_units_have_all_of_a_link_on_which_nobody_lives_and_owe_nothing_for_it(loop: asyncio.AbstractEventLoop) -> None:
     turns = Turns()
     one, other = job(turns, loop, 1, 1.0), job(turns, loop, 2, 2.0)
     one.unit.failures = other.unit.failures = 2
@@ -97,9 +97,11 @@ def test_dead_units_have_all_of_a_link_on_which_nobody_lives(loop: asyncio.Abstr
     turns.charge(other.unit, 0.0, 0.0)
     assert turns.next(0.0) in (one, other)
     one.unit.failures = 0
+    assert turns.next(0.0) is other, "the first that is back does not keep the others waiting"
+    turns.charge(other.unit, 0.0, 0.0)
     assert turns.next(0.0) is one
     turns.take(one)
-    assert turns.next(0.0) is None, "now somebody does"
+    assert turns.next(0.0) is None, "now somebody lives"
     assert turns.wake(0.0) == pytest.approx(10.0), "as long as the dead had the link"
     third = job(turns, loop, 3, 1.0)
     third.unit.pause = 1e3
