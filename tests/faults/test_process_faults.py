@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,9 @@ import pytest
 
 from controller.batch.journal import JournalReader
 from controller.config import cell_path, load_cell
-from controller.core.commands import Start
+from controller.core.commands import Command, Start, Transition
 from controller.core.frame import Frame
+from controller.core.states import Verb
 from controller.demo import simulated_cell
 from controller.runtime.clock import LiveClock
 from controller.runtime.service import Service
@@ -30,6 +31,7 @@ from drivers.tags import Quality, Tag, TagTable
 from tests.faults.bench import until
 from tests.faults.framing import Line, Mbap, Rtu, Uacp
 from tests.faults.proxy import Direction, Drop, Proxy, SerialRelay
+from tests.integration.waiting import frame
 
 pytestmark = pytest.mark.wire
 
@@ -181,54 +183,55 @@ def test_packets_dropped_for_a_minute_are_bad_within_three_seconds_and_data_is_b
         assert levels == ["INFO", "WARNING", "INFO"], name
 
 
-def test_devices_that_hang_hold_the_batch_with_an_alarm_within_three_seconds(tmp_path: Path) -> None:
+def test_devices_that_hang_hold_the_batch_with_an_alarm_within_three_seconds_and_ones_that_are_killed_within_one(tmp_path: Path) -> None:
     """The whole service on the whole simulated cell: BAD, HOLD and alarms; it goes on scanning, and all is GOOD within 5 s of the devices' return."""
     (tmp_path / "still.yaml").write_text(RECIPE)
     clock = LiveClock.now(SPEED)
     cell = load_cell(cell_path("demo"), speed=SPEED)
     free = {name: str(replace(row.device.address, port=0)) for name, row in cell.plan.devices.items() if row.device.address.port}
 
-    async def first(service: Service, wanted: Callable[[Frame], bool], within: float) -> tuple[Frame, float]:
-        begun = time.monotonic()
-        try:
-            async with asyncio.timeout(within):
-                async for found in service.frames():
-                    if wanted(found):
-                        return found, time.monotonic() - begun
-        except TimeoutError:
-            last = service.frame
-            raise AssertionError(f"not within {within} s: {last and (last.state, last.alarms, dict(last.commands))}") from None
-        raise AssertionError("no more frames")
-
     async def main(process: subprocess.Popen[str], addresses: dict[str, str]) -> None:
         async with Service(load_cell(cell_path("demo"), addresses=addresses, speed=SPEED), tmp_path / "data", clock) as service:
             places = [service.plan.points.place(tag) for tag in ("TT-201", "TT-401", "AT-101", "TT-501", "WT-111")]
-            await first(service, lambda frame: not dict(frame.commands)["START"], 20.0)
-            receipt = await service.send(Start(who="op", recipe=str(tmp_path / "still.yaml")))
-            assert receipt.accepted, receipt.why
-            await first(service, lambda frame: frame.state == "RUNNING" and bool((frame.quality[places] == Quality.GOOD).all()), 20.0)
+            links = {f"LINK-{name}" for name in service.plan.devices}
+
+            def alarms(frame: Frame) -> set[str]:
+                return {alarm.name for alarm in frame.alarms if alarm.state != "returned"}
+
+            def works(frame: Frame) -> bool:
+                return frame.state == "RUNNING" and bool((frame.quality[places] == Quality.GOOD).all())
+
+            def safe(frame: Frame) -> bool:
+                bad = bool((frame.quality[places] == Quality.BAD).all() and np.isnan(frame.value[places]).all())
+                return bad and frame.state in ("HOLDING", "HELD") and "BATCH-HELD" in alarms(frame)
+
+            async def command(command: Command) -> None:
+                receipt = await service.send(command)
+                assert receipt.accepted, receipt.why
+
+            await frame(service, lambda frame: not dict(frame.commands)["START"])
+            await command(Start(who="op", recipe=str(tmp_path / "still.yaml")))
+            await frame(service, works)
             process.send_signal(signal.SIGSTOP)
             try:
-                begun = time.monotonic()
-                lost, took = await first(service, lambda frame: bool((frame.quality[places] == Quality.BAD).all()), 5.0)
-                assert took < 3.0
-                assert np.isnan(lost.value[places]).all()
-                held, _ = await first(service, lambda frame: frame.state == "HELD", 5.0)
-                assert time.monotonic() - begun < 4.0  # HOLDING within the 3 s; HELD once its own steps are done
-                names = {alarm.name for alarm in held.alarms}
-                assert {f"LINK-{name}" for name in ("leach", "reactor", "shredder")} | {"BATCH-HELD"} <= names
+                held = await frame(service, safe, within=3.0)
                 assert held.batch is not None
-                assert "leach" in held.batch.why
-                seq = held.seq
-                await first(service, lambda frame: frame.seq > seq + 10, 3.0)
+                # a driver gives a reply more time where this process was held up itself; then the age of the values holds the unit
+                assert any(why in held.batch.why for why in ("unit T-201 has lost device leach", "L1.temperature is BAD")), held.batch.why
+                await frame(service, lambda frame: links <= alarms(frame) and frame.seq > held.seq + 10, within=3.0)
             finally:
                 process.send_signal(signal.SIGCONT)
-            _, took = await first(service, lambda frame: bool((frame.quality[places] == Quality.GOOD).all()), 6.0)
-            assert took < 5.0
+            await frame(service, lambda frame: bool((frame.quality[places] == Quality.GOOD).all()), within=5.0)
+            await command(Transition(who="op", verb=Verb.RESTART))
+            await frame(service, works)
+            process.kill()
+            held = await frame(service, lambda frame: safe(frame) and links <= alarms(frame), within=1.0)
+            await frame(service, lambda frame: frame.seq > held.seq + 10, within=3.0)
 
     with simulated_cell(cell, tmp_path / "plant", clock, addresses=free) as simulator:
         addresses = {name: text.replace("modbus-rtu:lines", f"modbus-rtu:{tmp_path}/plant/lines") for name, text in simulator.endpoints.items()}
         asyncio.run(asyncio.wait_for(main(simulator.process, addresses), 60.0))
     entries = [entry.event for entry in JournalReader(tmp_path / "data" / "journal.sqlite").entries()]
-    assert "HELD" in [event.new for event in entries if event.kind == "batch"]
-    assert {event.new for event in entries if event.kind == "link" and event.name == "leach"} == {"up", "down"}
+    states = [event.new for event in entries if event.kind == "batch"]
+    assert [state for state in states if state in ("HOLDING", "HELD")] == ["HOLDING", "HELD"] * 2
+    assert [event.new for event in entries if event.kind == "link" and event.name == "leach"][:4] == ["up", "down", "up", "down"]

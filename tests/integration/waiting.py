@@ -7,11 +7,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from controller.core.frame import Frame
+from controller.runtime.service import Service
 from drivers.device import Device
 from drivers.driver import Driver
 from drivers.tags import Quality
 
-__all__ = ["good", "until", "widened"]
+__all__ = ["frame", "good", "until", "widened"]
 
 
 async def until(what: Callable[[], Awaitable[bool]], within: float = 5.0) -> float:
@@ -33,3 +35,18 @@ def widened(device: Device, name: str, low: float, high: float) -> Device:
     signals = device.profile.signals
     wider = signals[name].model_copy(update={"range": (low, high)})
     return replace(device, profile=device.profile.model_copy(update={"signals": {**signals, name: wider}}))
+
+
+async def frame(service: Service, wanted: Callable[[Frame], bool], within: float = 20.0) -> Frame:
+    """Return the first frame that is `wanted`."""
+    last: Frame | None = None
+    try:
+        async with asyncio.timeout(within):
+            async for last in service.frames():
+                if wanted(last):
+                    return last
+    except TimeoutError:
+        batch = last.batch if last else None
+        alarms = [alarm.name for alarm in last.alarms] if last else []
+        raise AssertionError(f"not within {within} s: {last and last.state}, {batch and batch.why}, {alarms}, {last and last.commands}") from None
+    raise AssertionError("no more frames")
