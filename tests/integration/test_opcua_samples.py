@@ -117,27 +117,32 @@ def test_samples_of_one_publication_are_queued_and_those_that_did_not_fit_are_co
     """The count moves every 50 ms, and three of its samples are in a publication each 150 ms: a queue of four holds them, and one of two does not."""
     signals = {"count": Signal(at=f"{AT}Count", type="uint32", range=(0, 4e9))}
 
-    async def queued(queue: int, wanted: int) -> tuple[Driver, list[list[ua.DataValue]]]:
-        """Read until some publications have so many samples; return all of them."""
+    def overflows(samples: list[ua.DataValue]) -> list[bool]:
+        """Return of which samples the bit of a data value is set that says that others were left out."""
+        return [sample.StatusCode.value & 0x480 == 0x480 for sample in samples]
+
+    async def queued(queue: int, wanted: Callable[[list[ua.DataValue]], bool]) -> tuple[Driver, list[list[ua.DataValue]]]:
+        """Read until some publications have samples as they are wanted; return those of all."""
         async with Proxy("127.0.0.1", Address.parse(server.endpoint).port, Uacp, service) as proxy:
             reports = Reports(proxy)
             device = press(server, proxy.port, signals, queue=queue, publishing_interval="150 ms")
             async with open_driver(device, data=tmp_path, timeout=3.0) as driver:
                 await good(driver)
-                await until(driver, lambda _: sum(len(items) >= wanted for items in reports.publications) > 5)
-                samples = reports.of(reports.publications[0][0].ClientHandle)  # it is the only item
+                await until(driver, lambda _: len(reports.publications) > 0)
+                count = reports.publications[0][0].ClientHandle  # it is the only item
+                await until(driver, lambda _: sum(map(wanted, reports.of(count))) > 3)
+                samples = reports.of(count)
                 newest = samples[-1][-1].Value.Value
                 await until(driver, lambda reading: reading >= newest)
                 return driver, samples
 
     async def main() -> None:
-        _, samples = await queued(queue=4, wanted=3)
+        _, samples = await queued(4, lambda found: len(found) >= 3)
         assert max(map(len, samples)) <= 4
-        driver, samples = await queued(queue=2, wanted=2)
+        # the oldest is left out, and the one behind it says so
+        driver, samples = await queued(2, lambda found: overflows(found) == [True, False])
         assert max(map(len, samples)) == 2
-        overflow = [[sample.StatusCode.value & 0x480 == 0x480 for sample in found] for found in samples]  # the bit of a data value
-        assert overflow.count([True, False]) > 2, "the oldest is left out, and the one behind it says so"
-        assert driver.metrics.errors["overflow"] == driver.metrics.drops >= sum(map(sum, overflow))
+        assert driver.metrics.errors["overflow"] == driver.metrics.drops >= sum(sum(overflows(found)) for found in samples)
         for found in samples:
             numbers = [sample.Value.Value for sample in found]
             assert numbers == sorted(set(numbers)), "in the order in which they were sampled"
