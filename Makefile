@@ -5,8 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PAGE   := controller/web/static/vendor/.done
-# what computes runs side by side; what talks over sockets and ptys against the clock runs alone
-PURE   := tests/unit tests/golden drivers recipes controller/core simulators
+# what computes runs side by side, the longest first; what talks over sockets and ptys against the clock runs alone, but for the demo, which takes
+# three minutes and a third of a core
+DEMO   := tests/e2e/test_demo.py
+PURE   := tests/unit/test_whole_batch.py tests/unit/test_recipes_whole.py tests/unit tests/golden drivers recipes controller/core simulators
 WIRE   := tests/integration tests/faults tests/e2e
 PEERS  := tests/foreign/node_modules/.done
 
@@ -29,8 +31,8 @@ test: $(VENV)/.dev $(PAGE) $(PEERS) lint
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(PURE)
-	@$(BIN)/python -m pytest $(WIRE)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(DEMO) $(PURE)
+	@$(BIN)/python -m pytest --ignore=$(DEMO) $(WIRE)
 endif
 
 lint: $(VENV)/.dev
