@@ -91,16 +91,13 @@ class Table:
         self._scale = np.array([signal.scale for signal in signals])
         self._offset = np.array([signal.offset for signal in signals])
         self._scaled = bool((self._scale != 1.0).any() or (self._offset != 0.0).any())
-        self._wanted = device.deadbands
-        # what is written is always seen as it is
-        self._measured = np.array([signal.access == "read" and not signal.discrete for signal in signals], dtype=np.bool_)
+        self._wanted = device.deadbands  # [eu]
         self._deadband: FloatArray = np.zeros(n)  # [eu] that the server does not see to
         self._banded = False
         self._held_until: FloatArray = np.zeros(n)
         self._held: TimeArray = np.zeros(n, dtype=np.int64)
         self._before: FloatArray = np.full(n, np.nan)  # [eu]
         self._holding = 0.0
-        self._kept_back = np.where(self._measured, self._wanted, 0.0)  # [eu]
         self._reported: FloatArray = np.full(n, np.nan)
         self._reported_in: IndexArray = np.full(n, -1, dtype=np.intp)  # the round, from one comparison to the next, of its last report
         self._round = 0
@@ -132,7 +129,7 @@ class Table:
         bands = np.zeros(len(self.items))
         plain = np.flatnonzero(self._place >= 0)
         places = self._place[plain]
-        bands[plain] = np.where(self._measured[places], self._wanted[places] / self._scale[places], 0.0)
+        bands[plain] = self._wanted[places] / self._scale[places]
         return bands
 
     def band_item(self, item: int) -> None:
@@ -143,7 +140,7 @@ class Table:
 
     def band_all(self) -> None:
         """Keep all deadbands here."""
-        self._deadband[:] = np.where(self._measured, self._wanted, 0.0)
+        self._deadband[:] = self._wanted
         self._banded = bool((self._deadband > 0.0).any())
 
     def unband(self) -> None:
@@ -275,7 +272,7 @@ class Table:
             self._round += 1
             return
         with np.errstate(invalid="ignore"):
-            other = np.abs(self.value - self._reported) > self._kept_back
+            other = np.abs(self.value - self._reported) > self._wanted
         other |= np.isnan(self.value) != np.isnan(self._reported)
         silent = (other | (self._reported_in < 0)) & (self._reported_in < self._round) & self.usable
         self._unlike = np.where(silent, self._unlike + 1, 0)

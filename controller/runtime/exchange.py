@@ -85,6 +85,8 @@ class Exchange:
         self._seen: tuple[float, ...] = ()  # what `_link` was made of
         self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
         self._tried: dict[str, float] = {}  # signal: when one that does not take was written last
+        self._confirmed: dict[str, float] = {}  # signal: what was last confirmed [its eu]
+        self._put_back: set[str] = set()  # signals that no longer showed that, and were not seen to show it since
         self._doubted: dict[str, tuple[float, float]] = {}  # signal: what may have been written to it [its eu], and when [s, monotonic]
         self._near = np.array([_near(profile.signals[name], span) for name, span in zip(rows.signals, self._span.tolist(), strict=True)])
         self._reported: dict[str, WriteResult] = {}
@@ -208,6 +210,7 @@ class Exchange:
         """Write what differs from the last read, and a heartbeat that moves only when `scan`, the number of the last, does; return what happened."""
         if not self.driver.metrics.connected:
             self._failing.clear()  # a lost device has an alarm of its own
+            self._put_back.clear()
             return []
         now = self.clock.monotonic()
         changes = {
@@ -222,10 +225,28 @@ class Exchange:
             changes[self._heartbeat] = self.rows.device.profile.beat(self._beats)
         if not changes:
             return []
+        events = self._note_put_back(changes, now)
         self._waits = 0.0
         outcomes = await self.driver.write(changes)
         self._waits = None
-        return [event for outcome in outcomes if self._matters(outcome) for event in self._note(outcome)]
+        return events + [event for outcome in outcomes if self._matters(outcome) for event in self._note(outcome)]
+
+    def _note_put_back(self, changes: dict[str, float], now: float) -> list[Event]:
+        """Note which signals were confirmed to be as they are wanted, and show another value now; journal it once until they are seen to be right.
+
+        A device in local mode does that. Each write is confirmed, and only by this it counts as one that does not take its outputs.
+        """
+        events = []
+        for place, signal in enumerate(self.rows.signals):
+            found = float(self.image.value[self._readback][place])
+            if signal not in changes or self._confirmed.get(signal) != changes[signal] or signal in self._put_back or not math.isfinite(found):
+                continue
+            self._put_back.add(signal)
+            self._failing.setdefault(signal, now)
+            asked = f"{changes[signal]:.6g}, found {found:.6g}"
+            why = "the device confirmed it, and shows another value since; look whether it was restarted, or is in local mode"
+            events.append(Event("write", f"{self.name}.{signal}", asked, "put back", why=why))
+        return events
 
     def _matters(self, outcome: WriteOutcome) -> bool:
         """Whether an outcome is one to journal: of a heartbeat only that the device itself says no to it, and that it no longer does."""
@@ -244,6 +265,7 @@ class Exchange:
         for place in same.nonzero()[0] if self._failing else ():
             self._failing.pop(self.rows.signals[place], None)
             self._tried.pop(self.rows.signals[place], None)
+            self._put_back.discard(self.rows.signals[place])
         return {self.rows.signals[place]: float(wanted[place]) for place in differs.nonzero()[0]}
 
     def _is_blind(self, signal: str, value: float, now: float) -> bool:
@@ -265,9 +287,13 @@ class Exchange:
     def _note(self, outcome: WriteOutcome) -> list[Event]:
         """Journal a write that did not go well, once until it does; note since when, and do not hurry to write it again."""
         if outcome.result is WriteResult.CONFIRMED:
-            self._failing.pop(outcome.signal, None)
-            self._tried.pop(outcome.signal, None)
+            self._confirmed[outcome.signal] = outcome.asked
             self._doubted.pop(outcome.signal, None)
+            if outcome.signal in self._put_back:  # whether it stays is seen by the next read
+                self._tried[outcome.signal] = self.clock.monotonic()
+            else:
+                self._failing.pop(outcome.signal, None)
+                self._tried.pop(outcome.signal, None)
         else:
             if outcome.result.doubtful:
                 self._doubted[outcome.signal] = outcome.asked, self.clock.monotonic()

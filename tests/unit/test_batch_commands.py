@@ -21,7 +21,7 @@ from controller.core.states import State, Verb
 from controller.runtime.batches import Library
 from controller.runtime.lockstep import Lockstep
 from drivers.device import Profile
-from drivers.driver import WriteOutcome, WriteResult
+from drivers.driver import Reading, WriteOutcome, WriteResult
 from drivers.source import BadInput
 from drivers.tags import FloatArray
 
@@ -291,7 +291,7 @@ def test_a_setpoint_that_is_not_taken_for_two_seconds_holds_until_it_is_mended_a
     assert spacing.min() > 0.5 - 1e-9
     assert spacing.max() < 0.7, "and it is tried again"
     told = [event.new for _, event in bed.step.events if (event.kind, event.name) == ("write", "leach.stirrer_speed_sp")]
-    assert told == [result.value] * 2, "once each time"
+    assert told == ["put back", result.value] * 2, "once each time"
 
     device.result = WriteResult.CONFIRMED
     bed.for_minutes(0.1)
@@ -301,6 +301,47 @@ def test_a_setpoint_that_is_not_taken_for_two_seconds_holds_until_it_is_mended_a
     bed.for_minutes(0.1)
     assert (bed.plant.get("leach", "stirrer_speed_sp"), bed.plant.get("leach", "acid_flow_sp")) == (120.0, 10.0)
     assert (bed.scan.frame.state, alarms()) == ("RUNNING", {})
+
+
+def test_a_setpoint_that_the_device_puts_back_each_time_holds_though_each_write_is_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one in local mode does. It is tried again each half second; once is nothing."""
+    bed = Bed(tmp_path, dt=0.1)
+    driver = bed.step.drivers["leach"]
+    take, read = driver.write, driver.read
+    local, tried = False, list[float]()
+
+    async def write(changes: dict[str, float]) -> list[WriteOutcome]:
+        if "stirrer_speed_sp" in changes:
+            tried.append(bed.step.clock.monotonic())
+        return await take(changes)
+
+    async def put_back() -> Reading:
+        if local:
+            bed.plant.set("leach", stirrer_speed_sp=90.0)
+        return await read()
+
+    monkeypatch.setattr(driver, "write", write)
+    monkeypatch.setattr(driver, "read", put_back)
+    bed.for_minutes(0.1)
+    tried.clear()
+    bed.plant.set("leach", stirrer_speed_sp=90.0)
+    bed.for_minutes(0.1)
+    assert (bed.scan.frame.state, bed.plant.get("leach", "stirrer_speed_sp"), len(tried)) == ("RUNNING", 120.0, 1)
+    local = True
+    begun = bed.step.clock.monotonic()
+    assert bed.run(lambda scan: scan.frame.state == "HELD", at_most=10.0) == "HELD"
+    assert 2.0 < bed.step.clock.monotonic() - begun < 2.5
+    assert "cannot use device leach: it does not take 1 of its outputs" in bed.state.why
+    bed.for_minutes(0.1)
+    assert np.diff(tried[1:]).min() > 0.5 - 1e-9
+    told = [event for _, event in bed.step.events if (event.kind, event.name) == ("write", "leach.stirrer_speed_sp")]
+    assert [(event.old, event.new) for event in told] == [("120, found 90", "put back")] * 2, "once each time"
+    local = False
+    bed.for_minutes(0.1)
+    assert (bed.scan.frame.point(bed.step.plan.points, "leach.UNTAKEN"), bed.plant.get("leach", "stirrer_speed_sp")) == (0.0, 60.0)
+    assert bed.send(Verb.RESTART) == "RUNNING"
+    bed.for_minutes(0.1)
+    assert (bed.scan.frame.state, bed.plant.get("leach", "stirrer_speed_sp")) == ("RUNNING", 120.0)
 
 
 def test_a_device_that_no_running_step_needs_does_not_hold(bed: Bed) -> None:
