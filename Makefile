@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PAGE   := controller/web/static/vendor/.done
-# what computes runs side by side; what talks over sockets and ptys against the clock runs alone, but for the demo: it takes three minutes and a
-# third of a core, so there is one worker more than cores
+# what computes runs side by side; what talks over sockets and ptys against the clock runs alone, but for the demo, which takes three minutes and
+# a third of a core (one worker more than cores for that made it slower: each computes the batches that tests share)
 DEMO   := tests/e2e/test_demo.py
 PURE   := tests/unit tests/golden drivers recipes controller/core simulators
 WIRE   := tests/integration tests/faults tests/e2e
@@ -31,7 +31,7 @@ test: $(VENV)/.dev $(PAGE) $(PEERS) lint
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@PYTEST_XDIST_AUTO_NUM_WORKERS=$$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) $(BIN)/python -m pytest -n auto --dist worksteal $(DEMO) $(PURE)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(DEMO) $(PURE)
 	@$(BIN)/python -m pytest --ignore=$(DEMO) $(WIRE)
 endif
 
