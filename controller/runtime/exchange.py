@@ -76,6 +76,8 @@ class Exchange:
         self._part = image.part(rows.places[bound])
         self._links = image.part(rows.links)
         self._outputs, self._readback = dense(rows.outputs), dense(plan.readback[rows.outputs])
+        self._places = {signal: place for place, signal in enumerate(rows.signals)}
+        self._readback_at = plan.readback[rows.outputs].tolist()
         self._span = plan.outputs.high[rows.outputs] - plan.outputs.low[rows.outputs]
         # a cell that only watches writes nothing: the heart of another's devices would beat on when that other one is dead
         self._heartbeat = profile.heartbeat.signal if profile.heartbeat and len(plan.outputs) else None
@@ -85,7 +87,7 @@ class Exchange:
         self._seen: tuple[float, ...] = ()  # what `_link` was made of
         self._failing: dict[str, float] = {}  # signal: since when [s, monotonic] its writes do not take
         self._tried: dict[str, float] = {}  # signal: when one that does not take was written last
-        self._confirmed: dict[str, float] = {}  # signal: what was last confirmed [its eu]
+        self._confirmed: dict[str, tuple[float, float]] = {}  # signal: what the last write confirmed [its eu], and when [s, monotonic]
         self._put_back: set[str] = set()  # signals that no longer showed that, and were not seen to show it since
         self._doubted: dict[str, tuple[float, float]] = {}  # signal: what may have been written to it [its eu], and when [s, monotonic]
         self._near = np.array([_near(profile.signals[name], span) for name, span in zip(rows.signals, self._span.tolist(), strict=True)])
@@ -211,11 +213,14 @@ class Exchange:
         if not self.driver.metrics.connected:
             self._failing.clear()  # a lost device has an alarm of its own
             self._put_back.clear()
+            self._confirmed.clear()  # it may come back with other values, and nobody is told twice
             return []
         now = self.clock.monotonic()
+        differing = self._changes(outputs)
+        events = self._judge_confirmed(differing, now)
         changes = {
             signal: value
-            for signal, value in self._changes(outputs).items()
+            for signal, value in differing.items()
             if now - self._tried.get(signal, -math.inf) >= _AGAIN and not (self._doubted and self._is_blind(signal, value, now))
         }
         if self._heartbeat is not None and now - self._beaten >= _HEARTBEAT:
@@ -224,29 +229,42 @@ class Exchange:
                 self._beats, self._beat_of = self._beats + 1, scan
             changes[self._heartbeat] = self.rows.device.profile.beat(self._beats)
         if not changes:
-            return []
-        events = self._note_put_back(changes, now)
+            return events
         self._waits = 0.0
         outcomes = await self.driver.write(changes)
         self._waits = None
         return events + [event for outcome in outcomes if self._matters(outcome) for event in self._note(outcome)]
 
-    def _note_put_back(self, changes: dict[str, float], now: float) -> list[Event]:
-        """Note which signals were confirmed to be as they are wanted, and show another value now; journal it once until they are seen to be right.
+    def _judge_confirmed(self, differing: dict[str, float], now: float) -> list[Event]:
+        """Note of the signals that differ from what is asked which no longer show what was confirmed; journal each once until it does again.
 
-        A device in local mode does that. Each write is confirmed, and only by this it counts as one that does not take its outputs.
+        A device in local mode puts its own values back. Each write is confirmed, and only by this it counts as one that does not take its outputs.
+        What is asked now does not matter: it may have moved on meanwhile.
         """
         events = []
-        for place, signal in enumerate(self.rows.signals):
-            found = float(self.image.value[self._readback][place])
-            if signal not in changes or self._confirmed.get(signal) != changes[signal] or signal in self._put_back or not math.isfinite(found):
+        for signal in differing:
+            confirmed, when = self._confirmed.get(signal, (math.nan, math.inf))
+            place = self._places[signal]
+            at = self._readback_at[place]
+            found = float(self.image.value[at])
+            if not (math.isfinite(found) and self.image.received[at] > when):
                 continue
-            self._put_back.add(signal)
-            self._failing.setdefault(signal, now)
-            asked = f"{changes[signal]:.6g}, found {found:.6g}"
-            why = "the device confirmed it, and shows another value since; look whether it was restarted, or is in local mode"
-            events.append(Event("write", f"{self.name}.{signal}", asked, "put back", why=why))
+            if abs(found - confirmed) <= self._near[place] or self.driver.same(signal, confirmed, found):
+                if signal in self._put_back:
+                    self._takes(signal)
+            elif signal not in self._put_back:
+                self._put_back.add(signal)
+                self._failing.setdefault(signal, now)
+                asked = f"{confirmed:.6g}, found {found:.6g}"
+                why = "the device confirmed it, and shows another value since; look whether it was restarted, or is in local mode"
+                events.append(Event("write", f"{self.name}.{signal}", asked, "put back", why=why))
         return events
+
+    def _takes(self, signal: str) -> None:
+        """Note that a signal shows what was written."""
+        self._failing.pop(signal, None)
+        self._tried.pop(signal, None)
+        self._put_back.discard(signal)
 
     def _matters(self, outcome: WriteOutcome) -> bool:
         """Whether an outcome is one to journal: of a heartbeat only that the device itself says no to it, and that it no longer does."""
@@ -263,9 +281,7 @@ class Exchange:
             if self.driver.same(self.rows.signals[place], float(wanted[place]), float(found[place])):
                 same[place], differs[place] = True, False
         for place in same.nonzero()[0] if self._failing else ():
-            self._failing.pop(self.rows.signals[place], None)
-            self._tried.pop(self.rows.signals[place], None)
-            self._put_back.discard(self.rows.signals[place])
+            self._takes(self.rows.signals[place])
         return {self.rows.signals[place]: float(wanted[place]) for place in differs.nonzero()[0]}
 
     def _is_blind(self, signal: str, value: float, now: float) -> bool:
@@ -273,8 +289,8 @@ class Exchange:
         if signal not in self._doubted:
             return False
         sent, when = self._doubted[signal]
-        place = self.rows.signals.index(signal)
-        if math.isfinite(self.image.value[self._readback][place]) and self.image.received[self._readback][place] > when:
+        at = self._readback_at[self._places[signal]]
+        if math.isfinite(self.image.value[at]) and self.image.received[at] > when:
             del self._doubted[signal]
             return False
         self._failing.setdefault(signal, now)  # a loss may have made it forgotten
@@ -287,14 +303,14 @@ class Exchange:
     def _note(self, outcome: WriteOutcome) -> list[Event]:
         """Journal a write that did not go well, once until it does; note since when, and do not hurry to write it again."""
         if outcome.result is WriteResult.CONFIRMED:
-            self._confirmed[outcome.signal] = outcome.asked
+            self._confirmed[outcome.signal] = outcome.asked, self.clock.monotonic()
             self._doubted.pop(outcome.signal, None)
             if outcome.signal in self._put_back:  # whether it stays is seen by the next read
                 self._tried[outcome.signal] = self.clock.monotonic()
             else:
-                self._failing.pop(outcome.signal, None)
-                self._tried.pop(outcome.signal, None)
+                self._takes(outcome.signal)
         else:
+            self._confirmed.pop(outcome.signal, None)
             if outcome.result.doubtful:
                 self._doubted[outcome.signal] = outcome.asked, self.clock.monotonic()
             self._tried[outcome.signal] = self.clock.monotonic()

@@ -265,3 +265,66 @@ def test_what_is_unknown_is_not_written_again_before_it_has_been_read() -> None:
         assert await turn(3.0, 0.0) == [3.0], "the device has lost it"
 
     asyncio.run(main())
+
+
+class Settable(Scripted):
+    """A device that confirms each write. One that is `local` shows its own setpoints again by the next read."""
+
+    def __init__(self, device: Device, clock: VirtualClock) -> None:
+        super().__init__(device)
+        self.clock, self.local = clock, False
+        self.own = np.array([signal.safe for signal in device.profile.signals.values()])
+        self.values = self.own.copy()
+        self.tried: list[float] = []  # [s, monotonic]
+
+    async def read(self) -> Reading:
+        self._tell(up=True)
+        if self.local:
+            self.values = self.own.copy()
+        n = len(self.values)
+        return Reading(self.values.copy(), np.zeros(n, dtype=np.uint8), np.zeros(n, dtype=np.int64), np.full(n, self.clock.monotonic()))
+
+    async def write(self, changes: dict[str, float]) -> list[WriteOutcome]:
+        if "stirrer_speed_sp" in changes:
+            self.tried.append(self.clock.monotonic())
+        for signal, value in changes.items():
+            self.values[self.device.profile.place(signal)] = value
+        return [WriteOutcome(signal, value, value, WriteResult.CONFIRMED) for signal, value in changes.items()]
+
+
+def test_a_setpoint_that_moves_is_untaken_only_where_the_device_puts_back_what_it_confirmed() -> None:
+    """What it shows is held against what was confirmed: what is asked has moved on by then, and it never shows that."""
+
+    async def main() -> None:
+        plan, clock = load_cell(cell_path("demo")).plan, VirtualClock()
+        driver = Settable(plan.devices["leach"].device, clock)
+        exchange = Exchange(plan.devices["leach"], driver, ProcessImage(plan.image, plan.freshness), plan, clock)
+        outputs, place = np.zeros(len(plan.outputs)), plan.outputs.place("SY-201")
+        untaken = plan.image.place("leach.UNTAKEN")
+
+        async def turns(seconds: float) -> tuple[float, list[str]]:
+            most, told = 0.0, list[str]()
+            for _ in range(round(seconds * 10.0)):
+                clock.time += 0.1
+                await exchange.read()
+                outputs[place] += 0.1  # [rpm]
+                told += [event.new for event in await exchange.write(outputs, 0) if event.kind == "write"]
+                most = max(most, float(exchange.image.value[untaken]))
+            return most, told
+
+        outputs[place] = 60.0
+        assert await turns(5.0) == (0.0, [])
+        driver.values = driver.own.copy()  # it was restarted
+        driver.tried.clear()
+        assert await turns(5.0) == (0.0, ["put back"])
+        assert len(driver.tried) > 40, "and then it is written at each turn as before"
+        driver.local = True
+        driver.tried.clear()
+        assert await turns(5.0) == (1.0, ["put back"])
+        assert np.diff(driver.tried).min() > 0.5 - 1e-9
+        driver.local = False
+        await turns(1.0)
+        assert exchange.image.value[untaken] == 0.0
+        assert (await turns(5.0))[0] == 0.0
+
+    asyncio.run(main())
